@@ -1,0 +1,1 @@
+"""Values and ports. Pure data and protocols; imports nothing of Faregate and nothing that does I/O."""

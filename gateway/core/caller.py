@@ -1,0 +1,107 @@
+"""Who asks: keys as the worker holds them, the Caller of one call, roles and the permissions they grant."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from gateway.core.limits import Limit
+
+PLAIN_SHA256 = 0
+"""`pepper_version` of a key imported as an unkeyed SHA-256 of its whole text (`sk-…` of another gateway)."""
+
+
+class Permission(StrEnum):
+    """What a route may ask for. Every route of both planes names exactly one."""
+
+    PUBLIC = "public"
+    CALL_MODELS = "models.call"
+    READ_OWN = "calls.read_own"
+    READ_METRICS = "metrics.read"
+    READ_SPEND = "spend.read"
+    READ_CONTENT = "content.read"
+    READ_KEYS = "keys.read"
+    WRITE_KEYS = "keys.write"
+    READ_CONFIG = "config.read"
+    WRITE_CONFIG = "config.write"
+    WRITE_LIMITS = "limits.write"
+    WRITE_PROMPTS = "prompts.write"
+    READ_AUDIT = "audit.read"
+    OPEN_CONSOLE = "console.open"
+
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    FINANCE = "finance"
+    PROMPT_ENGINEER = "prompt_engineer"
+    TEAM = "team"
+    AUDITOR = "auditor"
+    DATA = "data"
+    METRICS = "metrics"
+
+
+_P = Permission
+GRANTS: dict[Role, frozenset[Permission]] = {
+    Role.ADMIN: frozenset(_P) - {_P.CALL_MODELS},
+    Role.FINANCE: frozenset({_P.PUBLIC, _P.READ_SPEND, _P.READ_KEYS, _P.READ_CONFIG, _P.OPEN_CONSOLE, _P.READ_OWN}),
+    Role.PROMPT_ENGINEER: frozenset(
+        {_P.PUBLIC, _P.READ_SPEND, _P.READ_CONTENT, _P.WRITE_PROMPTS, _P.READ_CONFIG, _P.OPEN_CONSOLE, _P.READ_OWN}
+    ),
+    Role.TEAM: frozenset({_P.PUBLIC, _P.READ_SPEND, _P.READ_KEYS, _P.OPEN_CONSOLE, _P.READ_OWN}),
+    Role.AUDITOR: frozenset(
+        {_P.PUBLIC, _P.READ_SPEND, _P.READ_KEYS, _P.READ_CONFIG, _P.READ_AUDIT, _P.OPEN_CONSOLE, _P.READ_OWN}
+    ),
+    Role.DATA: frozenset({_P.PUBLIC, _P.CALL_MODELS, _P.READ_OWN}),
+    Role.METRICS: frozenset({_P.PUBLIC, _P.READ_METRICS}),
+}
+"""A team's spend and keys are its own only: `team_scope` narrows what the grant opens."""
+
+
+class KeyRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A key as every process holds it: never the secret, only its keyed hash.
+
+    `key_id` is the 12-character public part (or `sha_` + 12 hex digits for an imported one). `hashes` are
+    (pepper_version, digest, expires_ms or 0) and hold two entries during a rotation. `models` are names or
+    patterns with `*`; empty means every model. `expires_ms` 0 means never. `limits` are all limits that match
+    this key, compiled beside it.
+    """
+
+    key_id: str
+    name: str
+    org: str
+    team: str
+    role: str
+    hashes: tuple[tuple[int, bytes, int], ...]
+    models: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    expires_ms: int = 0
+    paused: bool = False
+    limits: tuple[Limit, ...] = ()
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who makes this call: the key's owner and what the request said of its end user and session."""
+
+    key: KeyRecord
+    user: str = ""
+    session: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+def permits(key: KeyRecord | None, permission: Permission) -> bool:
+    """The one decision on the matched route. An unknown role is granted nothing."""
+    if permission is Permission.PUBLIC:
+        return True
+    if key is None:
+        return False
+    try:
+        role = Role(key.role)
+    except ValueError:
+        return False
+    return permission in GRANTS[role]
+
+
+def team_scope(key: KeyRecord) -> str | None:
+    """The only team whose rows this key may read, or None for all teams of its org."""
+    return key.team if key.role in (Role.TEAM, Role.DATA) else None

@@ -1,0 +1,102 @@
+"""Compiled configuration: what workers hold. Policy is swapped whole; Keys are patched by deltas.
+
+Everything here is msgpack-able, holds no secret (credentials are references) and is stored by hash, so that any
+decision can be explained later.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from gateway.core.caller import KeyRecord
+from gateway.core.charge import PriceSheet
+
+OnDisconnect = Literal["cancel", "drain"]
+
+
+class ProviderSettings(msgspec.Struct, frozen=True):
+    """One provider of `routes.yaml`: a vendor's defaults (its `kind` row) with the file's overrides applied.
+
+    `credential` is a reference, `env:NAME` or `file:/path`, or empty when the provider wants none. `auth_header` and
+    `auth_scheme` say how it is sent (`authorization`, `Bearer`). Times are seconds.
+    """
+
+    name: str
+    kind: str
+    dialect: str
+    base_url: str
+    credential: str = ""
+    auth_header: str = "authorization"
+    auth_scheme: str = "Bearer"
+    ca_bundle: str = ""
+    proxy: str = ""
+    on_disconnect: OnDisconnect = "cancel"
+    keepalive_s: float = 15.0
+    connect_timeout_s: float = 5.0
+    timeout_s: float = 600.0
+    idle_timeout_s: float = 120.0
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """Provider + model + credential. `id` is `provider/model`; a wildcard's model is `*` until `planned`."""
+
+    id: str
+    provider: str
+    model: str
+    priced_as: str = ""
+    """The model name to price it as, when it differs from `model` (an Azure deployment name, a fine-tune)."""
+
+
+class ModelRoute(msgspec.Struct, frozen=True):
+    """A public model name and where it goes. One deployment per model for now; the tuple is the seam for more."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    alias_of: str = ""
+    line: int = 0
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """A compiled `routes.yaml` with the prices its deployments can reach. Pinned by each call.
+
+    `models` are exact names, aliases included; `wildcards` are patterns ending in `*`, longest first. `sheets` maps
+    `kind/model` to its prices. `hash` is the SHA-256 of the compiled bytes with revision 0 and hash empty.
+    """
+
+    revision: int
+    hash: str
+    providers: dict[str, ProviderSettings]
+    models: dict[str, ModelRoute]
+    wildcards: tuple[ModelRoute, ...]
+    sheets: dict[str, PriceSheet]
+
+
+class KeyDelta(msgspec.Struct, frozen=True, array_like=True):
+    """One committed change of a key: its new record, or None when it is revoked."""
+
+    revision: int
+    key_id: str
+    key: KeyRecord | None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All a worker needs to serve, and the last-good file's content. `revision` is the newest change included."""
+
+    revision: int
+    policy: Policy
+    keys: tuple[KeyRecord, ...]
+
+
+class Update(msgspec.Struct, frozen=True):
+    """What is pushed to a worker: a new policy, key deltas in commit order, or both.
+
+    `fresh_ms` is when the configuration was last read from SQL successfully.
+    """
+
+    revision: int
+    fresh_ms: int
+    policy: Policy | None = None
+    keys: tuple[KeyDelta, ...] = ()

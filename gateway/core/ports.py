@@ -1,0 +1,285 @@
+"""The ports: what flow and the processes ask of the world. `app` injects implementations; tests inject fakes.
+
+Every method says what it raises. Nothing here is asynchronous unless it really waits for something outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.core.call import Head, ReplyFacts
+from gateway.core.caller import KeyRecord
+from gateway.core.config import KeyDelta, Policy
+from gateway.core.errors import FaregateError
+from gateway.core.limits import Blocked, Want
+from gateway.core.records import AnyRecord
+from gateway.core.usage import Usage
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Wall time, ms UTC."""
+        ...
+
+    def monotonic_ns(self) -> int: ...
+
+
+class Entropy(Protocol):
+    def bytes(self, count: int) -> bytes:
+        """Chance from the operating system."""
+        ...
+
+
+# ---------------------------------------------------------------- journal and limits
+
+
+class Journal(Protocol):
+    """An append-only log of one process. `append` is synchronous: a record is in the kernel when it returns."""
+
+    @property
+    def journal_id(self) -> bytes: ...
+
+    @property
+    def ready(self) -> bool:
+        """False after two sync failures in a row, or while the disk takes no new calls."""
+        ...
+
+    def append(self, record: AnyRecord, call_id: bytes) -> int:
+        """The record's seq. Raises UsageLogUnavailable for an admitting type while the disk is full or failing; every
+        other type is still taken, from the reserved file."""
+        ...
+
+    async def synced(self, seq: int) -> None:
+        """Returns when everything up to `seq` has survived fdatasync (`durability = power` waits for it)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LimitEngine(Protocol):
+    """Counters and open holds: a fold over records. Check, append, apply follow each other without an await."""
+
+    def check(self, wants: Sequence[Want]) -> Blocked | None:
+        """The first enforced limit the wants do not fit into (spent-exceeding ones first), or None."""
+        ...
+
+    def apply(self, record: AnyRecord, call_id: bytes) -> None:
+        """Folds a record that has been appended, and wakes waiters whose counter was freed."""
+        ...
+
+    async def freed(self, wants: Sequence[Want], timeout_s: float) -> bool:
+        """Waits, first come first served, until the wants may fit or one is exceeded by spending; False on time-out.
+        The caller checks again: True is a hint, not a grant."""
+        ...
+
+    def standing(self, counter: str) -> tuple[int, int]:
+        """(spent, reserved) of a counter."""
+        ...
+
+    def open_holds(self) -> int: ...
+
+
+# ---------------------------------------------------------------- configuration
+
+
+class KeyRing(Protocol):
+    """All keys of the gateway, in memory."""
+
+    @property
+    def fresh_ms(self) -> int:
+        """When the configuration was last known to be current, ms UTC."""
+        ...
+
+    def find(self, presented: str, now_ms: int) -> KeyRecord | None:
+        """The record of a presented key whose hash matches, in constant time; None when there is none. Expired and
+        paused keys are returned: the caller of this port says why they are refused."""
+        ...
+
+    def apply(self, deltas: Sequence[KeyDelta], fresh_ms: int) -> None: ...
+
+
+class Configuration(Protocol):
+    """The two layers a worker holds."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def keys(self) -> KeyRing: ...
+
+    def credential(self, reference: str) -> str:
+        """The secret behind `env:NAME` or `file:/path`, empty for an empty reference. Raises ConfigInvalid."""
+        ...
+
+
+# ---------------------------------------------------------------- dialects
+
+
+class StreamTap(Protocol):
+    """Reads an upstream event stream as its bytes go by.
+
+    Feed it every chunk; what it returns may go to the caller at once. The terminal event (`[DONE]`) is kept back in
+    `terminal` until the call is settled. Fields grow as events arrive.
+    """
+
+    usage: Usage | None
+    model_served: str
+    finish_reason: str
+    refusal: bool
+    upstream_id: str
+    output_bytes: int
+    events: int
+    terminal: bytes
+    error: str
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Bytes to relay now. Raises UpstreamInvalidReply for a line over 4 MiB."""
+        ...
+
+    def finish(self) -> bytes:
+        """What is left when the upstream has ended: a final event without its blank line."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """True when the stream ended as its protocol says it must (a finish reason or the terminal event)."""
+        ...
+
+
+class Surface(Protocol):
+    """One endpoint of one dialect: how to read, rewrite and answer it. Members live in `dialects/`."""
+
+    @property
+    def name(self) -> str:
+        """`chat.completions`: the endpoint as records and pages name it."""
+        ...
+
+    @property
+    def dialect(self) -> str: ...
+
+    @property
+    def upstream_path(self) -> str:
+        """Appended to a provider's base URL: `/chat/completions`."""
+        ...
+
+    def read_head(self, body: bytes) -> Head:
+        """Raises BadRequest (malformed JSON, wrong types, too deep) with `param` where one is at fault."""
+        ...
+
+    def upstream_body(self, body: bytes, head: Head, model: str) -> bytes:
+        """The body as sent upstream: the model's name replaced, usage asked for, every other byte sequence kept."""
+        ...
+
+    def read_reply(self, body: bytes) -> ReplyFacts:
+        """Raises UpstreamInvalidReply when a 200's body is not this surface's."""
+        ...
+
+    def tap(self, head: Head) -> StreamTap: ...
+
+    def error_body(self, error: FaregateError) -> bytes: ...
+
+    def stream_error(self, error: FaregateError) -> bytes:
+        """An in-band error event; the stream then ends without its terminal event."""
+        ...
+
+    def heartbeat(self) -> bytes: ...
+
+    def usage_comment(self, cost_usd: str, call_id: str) -> bytes:
+        """A comment event with the cost, sent before the terminal event when the caller asked for it."""
+        ...
+
+
+# ---------------------------------------------------------------- upstream
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True):
+    """A request as sent. `pool` names the provider whose connections it may use; times are seconds."""
+
+    pool: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    method: str = "POST"
+    connect_timeout_s: float = 5.0
+    timeout_s: float = 600.0
+    idle_timeout_s: float = 120.0
+    keepalive_s: float = 15.0
+    ca_bundle: str = ""
+    proxy: str = ""
+    unix_socket: str = ""
+
+
+class UpstreamReply(Protocol):
+    """A reply whose head has arrived. Exactly one of `read` and `chunks` is used; `abort` may come at any time."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Lower-case names; of repeated headers the last."""
+        ...
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises UpstreamLost, UpstreamTimeout, UpstreamInvalidReply (over the limit)."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Pieces as they arrive. Raises UpstreamLost, UpstreamTimeout."""
+        ...
+
+    def abort(self) -> None:
+        """Closes the connection at once, which tells the provider to stop. Harmless after the end."""
+        ...
+
+
+class Upstream(Protocol):
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Returns at the reply's head. Raises UpstreamNotStarted (nothing was sent), UpstreamLost (unknown whether it
+        was read), UpstreamTimeout. A cancelled call has closed its connection."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------- the caller's side
+
+
+class Disconnect(Protocol):
+    """Tells whether the caller has gone away, without the path knowing how."""
+
+    @property
+    def gone(self) -> bool: ...
+
+    async def wait(self) -> None:
+        """Returns when the caller has gone."""
+        ...
+
+
+# ---------------------------------------------------------------- metrics
+
+
+class Metrics(Protocol):
+    """What the path counts as it goes; labels are bounded by configuration, never by callers."""
+
+    def call_ended(
+        self,
+        endpoint: str,
+        model: str,
+        deployment: str,
+        outcome: str,
+        status: int,
+        effective_nusd: int | None,
+        input_tokens: int,
+        output_tokens: int,
+        duration_us: int,
+        overhead_us: int,
+        ttft_us: int,
+    ) -> None: ...
+
+    def refused_before_identified(self, code: str) -> None: ...
+
+    def hold_settled(self, bound_nusd: int, effective_nusd: int) -> None: ...

@@ -1,0 +1,128 @@
+"""Query ports: what the desk and the console may ask of the ledger, and the rows they get.
+
+Money is integer nano-USD; None means unpriced, never 0. Times are ms UTC. Every query is bounded by a row limit and
+by `QueryScope`, which is applied in SQL, never by the caller of the port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.core.charge import Line
+
+
+class QueryScope(msgspec.Struct, frozen=True):
+    """Whose rows may be seen: always one org; a team and a key narrow it."""
+
+    org: str
+    team: str | None = None
+    key_id: str | None = None
+
+
+class AttemptRow(msgspec.Struct, frozen=True):
+    attempt_id: str
+    number: int
+    deployment: str
+    outcome: str
+    cause: str
+    status: int
+    state: str
+    source: str
+    effective_nusd: int | None
+    list_nusd: int | None
+    bound_nusd: int | None
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    ttft_us: int
+    duration_us: int
+    lines: tuple[Line, ...]
+    raw_usage: str
+
+
+class CallRow(msgspec.Struct, frozen=True):
+    """One call as the ledger has it. `outcome` is `running` while its SETTLE has not been read yet."""
+
+    call_id: str
+    started_ms: int
+    org: str
+    team: str
+    key_id: str
+    user: str
+    session: str
+    tags: dict[str, str]
+    endpoint: str
+    stream: bool
+    model_asked: str
+    model_served: str
+    deployment: str
+    provider: str
+    outcome: str
+    status: int
+    error_code: str
+    finish_reason: str
+    attempts: int
+    causes: tuple[str, ...]
+    cost_state: str
+    effective_nusd: int | None
+    list_nusd: int | None
+    input_tokens: int
+    output_tokens: int
+    ttft_us: int
+    duration_us: int
+    overhead_us: int
+    config_revision: int
+    trace_id: str
+
+
+class SpendRow(msgspec.Struct, frozen=True):
+    """Sums of one group. `group` holds the values in the order of the `by` asked for.
+
+    `effective_nusd` sums what is priced; `unpriced_calls` says how many calls are not in it, `estimated_nusd` how much
+    of it is estimated.
+    """
+
+    group: tuple[str, ...]
+    calls: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    effective_nusd: int
+    list_nusd: int
+    estimated_nusd: int
+    unpriced_calls: int
+
+
+class Freshness(msgspec.Struct, frozen=True):
+    """How current the ledger is: the newest record written to SQL, and how many bytes of journal are not yet."""
+
+    newest_ms: int
+    behind_bytes: int
+    dead_letters: int
+
+
+SPEND_DIMENSIONS = ("org", "team", "key", "model", "provider", "deployment", "endpoint", "hour", "day", "month")
+
+
+class LedgerQueries(Protocol):
+    """Reads from rollups and indexed rows. Raises StoreUnavailable when SQL does not answer."""
+
+    async def spend(
+        self, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int = 1000
+    ) -> list[SpendRow]:
+        """Sums by dimensions of SPEND_DIMENSIONS over [from_ms, to_ms) at hour resolution (from rounds down, to up),
+        dearest first (time groups in time order). From rollups only."""
+        ...
+
+    async def calls(
+        self, scope: QueryScope, *, before_ms: int | None = None, before_id: str = "", limit: int = 50
+    ) -> list[CallRow]:
+        """Latest first, by keyset."""
+        ...
+
+    async def call(self, scope: QueryScope, call_id: bytes) -> tuple[CallRow, tuple[AttemptRow, ...]] | None: ...
+
+    async def freshness(self) -> Freshness: ...
