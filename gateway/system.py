@@ -1,9 +1,36 @@
-"""The machine's clock and chance, behind core's ports: the only place that reads either for the request path."""
+"""The machine: its clock and chance behind core's ports, and what a child process says to its supervisor."""
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import signal
+import sys
 import time
+
+from gateway.core.errors import Conflict
+from gateway.settings import Settings
+
+READY_FD_VARIABLE = "FAREGATE_READY_FD"
+"""The pipe on which a child tells its supervisor that it serves."""
+LISTEN_FD_VARIABLE = "FAREGATE_LISTEN_FD"
+"""The supervisor's listening socket, as the worker inherits it."""
+_PR_SET_PDEATHSIG = 1
+
+
+def say_ready() -> None:
+    """Called by a child once it serves; without a supervisor it does nothing."""
+    text = os.environ.pop(READY_FD_VARIABLE, "")
+    if text.isdigit():
+        os.write(int(text), b"1")
+        os.close(int(text))
+
+
+def end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the supervisor is gone, so that no orphan holds a socket or a lock (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class SystemClock:
@@ -35,3 +62,18 @@ class SystemEntropy:
             used = 0
         self._used = used + count
         return self._block[used : used + count]
+
+
+def lock_data_folder(settings: Settings) -> int:
+    """The descriptor whose flock says that a server owns the data folder. Raises Conflict when one does already."""
+    for folder in (settings.data_dir, settings.run_dir, settings.journal_dir):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(settings.run_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise Conflict(
+            f"Another Faregate server owns the data folder {settings.data_dir}. Stop it, or set FAREGATE_DATA_DIR."
+        ) from error
+    return lock

@@ -7,15 +7,13 @@ its own wire shape; `extra` holds machine-readable members that every dialect ad
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
-
 
 class FaregateError(Exception):
     """The root. `status` is HTTP, `code` is stable and machine-readable, `message` says what to do."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    kind: ClassVar[str] = "api_error"
+    status: int = 500
+    code: str = "internal_error"
+    kind: str = "api_error"
 
     def __init__(
         self,
@@ -130,7 +128,16 @@ class AttemptFailed(FaregateError):
     """An attempt at a deployment failed. `cause` is the short word that goes into records and messages."""
 
     status, code, kind = 502, "upstream_error", "api_error"
-    cause: ClassVar[str] = "error"
+    cause: str = "error"
+
+
+class UpstreamServerError(AttemptFailed):
+    """The provider answered 5xx: 502 here, except that 503 and 504 stay what they are."""
+
+    def __init__(self, message: str, upstream_status: int) -> None:
+        super().__init__(message)
+        self.status = upstream_status if upstream_status in (503, 504) else 502
+        self.cause = f"http_{upstream_status}"
 
 
 class UpstreamNotStarted(AttemptFailed):

@@ -5,18 +5,19 @@ Every method says what it raises. Nothing here is asynchronous unless it really 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from gateway.core.call import Head, ReplyFacts
-from gateway.core.caller import KeyRecord
+from gateway.core.call import AnswerHead, Head, ReplyFacts
+from gateway.core.caller import Caller, KeyRecord
 from gateway.core.config import KeyDelta, Policy
 from gateway.core.errors import FaregateError
 from gateway.core.limits import Blocked, Want
 from gateway.core.records import AnyRecord
 from gateway.core.usage import Usage
+from gateway.core.verdict import Verdict
 
 
 class Clock(Protocol):
@@ -64,6 +65,11 @@ class LimitEngine(Protocol):
 
     def check(self, wants: Sequence[Want]) -> Blocked | None:
         """The first enforced limit the wants do not fit into (spent-exceeding ones first), or None."""
+        ...
+
+    def count(self, wants: Sequence[Want]) -> None:
+        """Spends the wants' takes at once, before any record of them: the counts a call is admitted with. `apply` then
+        passes over the `counts` of HOLD and SETTLE, which are for the refold after a crash."""
         ...
 
     def apply(self, record: AnyRecord, call_id: bytes) -> None:
@@ -254,9 +260,78 @@ class Disconnect(Protocol):
     @property
     def gone(self) -> bool: ...
 
-    async def wait(self) -> None:
-        """Returns when the caller has gone."""
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Calls back once, in the event loop, when the caller goes; at once when it has gone already."""
         ...
+
+    def forget(self) -> None:
+        """Drops the callback."""
+        ...
+
+
+class Exchange(Protocol):
+    """One HTTP exchange with the caller. `start` is called at most once, `finish` ends the answer."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Request headers, lower-case; of repeated ones the first."""
+        ...
+
+    @property
+    def received_ns(self) -> int: ...
+
+    @property
+    def disconnect(self) -> Disconnect: ...
+
+    @property
+    def started(self) -> bool: ...
+
+    async def body(self) -> bytes:
+        """The whole body. Raises UnsupportedMediaType, BodyTooLarge, BadRequest, RequestTimeout."""
+        ...
+
+    async def start(self, head: AnswerHead) -> None: ...
+
+    async def write(self, data: bytes) -> None:
+        """Waits while the caller reads slowly. A caller that has gone is written nothing, silently."""
+        ...
+
+    async def finish(self, data: bytes = b"") -> None: ...
+
+
+# ---------------------------------------------------------------- the steps that later features join
+
+
+class Guard(Protocol):
+    """A policy on the final text and the model asked for. Members live in `policies/`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self, caller: Caller, head: Head, body: bytes) -> Verdict: ...
+
+
+class Composed(msgspec.Struct, frozen=True):
+    """A call's body after prompt and variables, with what is recorded of them."""
+
+    body: bytes
+    head: Head
+    prompt: str = ""
+    prompt_version: str = ""
+    experiment: str = ""
+    variant: str = ""
+
+
+class Composer(Protocol):
+    """Turns a prompt reference and variables into messages. Raises BadRequest, NotFound before any spend."""
+
+    def compose(self, caller: Caller, body: bytes, head: Head) -> Composed: ...
+
+
+class Recall(Protocol):
+    """The exact cache: a stored answer for a composed call, or None to go on."""
+
+    async def find(self, caller: Caller, composed: Composed) -> bytes | None: ...
 
 
 # ---------------------------------------------------------------- metrics

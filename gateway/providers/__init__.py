@@ -1,0 +1,1 @@
+"""Vendors as data: one file with one row each. Pure."""

@@ -1,0 +1,1 @@
+"""HTTP towards providers and the desk: the only room that opens connections for calls."""

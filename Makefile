@@ -1,0 +1,65 @@
+# Two commands do everything: `make run` and `make test`. The rest is for people who work on Faregate.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test check lint types layers format lock bench test-faults wheel system-deps clean screenshots
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Faregate needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP) ## the demo: a gateway with a simulated provider on 127.0.0.1:4000
+	$(BIN)/faregate demo
+
+serve: $(STAMP) ## production: supervisor, worker, desk, bookkeeper
+	$(BIN)/faregate serve
+
+test: $(STAMP) ## the whole suite, with a real PostgreSQL and official SDKs
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+check: lint types layers ## formatting, lints, types, layers
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check gateway tests benchmarks tools
+	$(BIN)/ruff check gateway tests benchmarks tools
+
+types: $(STAMP)
+	$(BIN)/mypy -p gateway
+
+layers: $(STAMP)
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP) ## reformat and mend what can be mended
+	$(BIN)/ruff format gateway tests benchmarks tools
+	$(BIN)/ruff check --fix gateway tests benchmarks tools
+
+lock: $(STAMP) ## resolve dependencies anew into hash-locked files
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements-dev.lock pyproject.toml
+
+bench: $(STAMP) ## throughput, latency, recording delay; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks.run
+
+test-faults: $(STAMP) ## kill campaigns, torn tails, full disks, SQL away (about half an hour)
+	$(BIN)/python -m benchmarks.faults
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+system-deps: ## Debian packages that benches, fault campaigns and screenshots use
+	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium
+
+screenshots: $(STAMP) ## the console's pages as PNG, with demo data
+	$(BIN)/python -m tools.screenshots
+
+clean: ## forget the environment and demo data
+	rm -rf $(VENV) data dist build

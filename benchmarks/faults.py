@@ -1,0 +1,55 @@
+"""Fault campaigns against whole servers: `python -m benchmarks.faults [kills] [writes] [sql] [disk] [--seed N]`.
+
+Every part ends with `faregate ledger verify --witness` and prints its figures; the exit status says whether all were
+green. Loopback only, bounded in count and time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from benchmarks.campaign import disk, kills, sql, writes
+
+Part = Callable[[Path, int, int], Awaitable[list[str]]]
+PARTS: dict[str, tuple[Part, int]] = {
+    "kills": (kills.campaign, 200),
+    "writes": (writes.campaign, 200),
+    "sql": (sql.campaign, 60),
+    "disk": (disk.campaign, 1),
+}
+
+
+async def run(names: list[str], seed: int, count: int | None) -> int:
+    failed = 0
+    for name in names:
+        part, usual = PARTS[name]
+        begun = time.monotonic()
+        print(f"== {name} (seed {seed}, {count or usual})", flush=True)
+        with tempfile.TemporaryDirectory(prefix="fg") as folder:
+            problems = await part(Path(folder), seed, count or usual)
+        for problem in problems:
+            print(f"PROBLEM: {problem}")
+        failed += bool(problems)
+        print(f"== {name}: {'FAILED' if problems else 'green'} in {time.monotonic() - begun:.0f} s", flush=True)
+    return 1 if failed else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; none: all")
+    parser.add_argument("--seed", type=int, default=20261124)
+    parser.add_argument("--count", type=int, help="kills, writes or seconds instead of the usual number")
+    chosen = parser.parse_args()
+    sys.exit(asyncio.run(run(chosen.parts or list(PARTS), chosen.seed, chosen.count)))
+
+
+if __name__ == "__main__":
+    main()

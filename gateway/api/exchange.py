@@ -1,0 +1,169 @@
+"""One HTTP exchange over ASGI: the body within its limits, the answer, and a watch for the caller to go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from gateway.core.call import AnswerHead
+from gateway.core.errors import BadRequest, BodyTooLarge, RequestTimeout, UnsupportedMediaType
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_TIMEOUT_S = 60.0
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 32 * 1024
+
+
+def read_headers(scope: Scope) -> dict[str, str]:
+    """Lower-case request headers. A second Authorization or an over-long block is a 400, never a guess."""
+    headers: dict[str, str] = {}
+    size = 0
+    raw: list[tuple[bytes, bytes]] = scope["headers"]
+    if len(raw) > MAX_HEADERS:
+        raise BadRequest(f"The request has more than {MAX_HEADERS} headers.")
+    for name, value in raw:
+        size += len(name) + len(value)
+        text = name.decode("latin-1")
+        if text in headers:
+            if text == "authorization" and headers[text] != value.decode("latin-1"):
+                raise BadRequest("The request carries two different Authorization headers. Send one.")
+            continue
+        headers[text] = value.decode("latin-1")
+    if size > MAX_HEADER_BYTES:
+        raise BadRequest(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.")
+    return headers
+
+
+class WatchedDisconnect:
+    """core.ports.Disconnect by a task that waits on `receive` once the body has been read."""
+
+    __slots__ = ("_callback", "_receive", "_task", "gone")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._callback: Callable[[], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.gone = False
+
+    def watch(self) -> None:
+        """Begins to watch; only sensible after the whole body has been received."""
+        if self._task is None and not self.gone:
+            self._task = asyncio.get_running_loop().create_task(self._wait(), name="disconnect")
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+        self.left()
+
+    def left(self) -> None:
+        """The caller has gone."""
+        self.gone = True
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        if self.gone:
+            callback()
+        else:
+            self._callback = callback
+
+    def forget(self) -> None:
+        self._callback = None
+
+    def stop(self) -> None:
+        """Ends watching; called when the exchange is over."""
+        self._callback = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+
+class AsgiExchange:
+    """core.ports.Exchange. `max_body_bytes` bounds the request body."""
+
+    __slots__ = ("_max_body_bytes", "_receive", "_send", "disconnect", "finished", "headers", "received_ns", "started")
+
+    def __init__(
+        self, headers: Mapping[str, str], receive: Receive, send: Send, received_ns: int, max_body_bytes: int
+    ) -> None:
+        self.headers = headers
+        self.received_ns = received_ns
+        self.disconnect = WatchedDisconnect(receive)
+        self.started = False
+        self.finished = False
+        self._receive = receive
+        self._send = send
+        self._max_body_bytes = max_body_bytes
+
+    async def body(self) -> bytes:
+        self._check_type()
+        limit = self._max_body_bytes
+        length = self.headers.get("content-length", "")
+        if length.isdigit() and int(length) > limit:
+            raise BodyTooLarge(f"The body has {length} bytes; at most {limit} are accepted here.")
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await self._receive_all(limit)
+        except TimeoutError as error:
+            raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from error
+        self.disconnect.watch()
+        return body
+
+    def _check_type(self) -> None:
+        sent = self.headers.get("content-type", "")
+        if sent.partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMediaType(
+                f"The content type must be application/json, not {sent[:100] or 'absent'}.",
+            )
+        encoding = self.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("", "identity"):
+            raise UnsupportedMediaType(
+                f"Compressed request bodies ({encoding[:40]}) are not accepted; send it as it is."
+            )
+
+    async def _receive_all(self, limit: int) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            whole: bytes = message.get("body", b"")
+            return self._bounded(whole, limit)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            if message["type"] == "http.disconnect":
+                self.disconnect.left()
+                raise BadRequest("The connection was closed before the whole body had arrived.")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(f"The body is larger than the {limit} bytes accepted here.")
+            parts.append(part)
+            if not message.get("more_body"):
+                return b"".join(parts)
+            message = await self._receive()
+
+    def _bounded(self, whole: bytes, limit: int) -> bytes:
+        if len(whole) > limit:
+            raise BodyTooLarge(f"The body has {len(whole)} bytes; at most {limit} are accepted here.")
+        return whole
+
+    async def start(self, head: AnswerHead) -> None:
+        self.started = True
+        if not self.disconnect.gone:
+            await self._send({"type": "http.response.start", "status": head.status, "headers": list(head.headers)})
+
+    async def write(self, data: bytes) -> None:
+        if not self.disconnect.gone:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes = b"") -> None:
+        self.finished = True
+        self.disconnect.forget()
+        if not self.disconnect.gone:
+            await self._send({"type": "http.response.body", "body": data})

@@ -1,0 +1,184 @@
+"""The data plane: one raw ASGI application. It finds the row, hands a call to the flow, the rest to the desk.
+
+This is deliberately not FastAPI: a third of a call's time would go into its middleware. Every answer carries
+`x-request-id`; every error is in OpenAI's shape.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.api.exchange import AsgiApp, AsgiExchange, Receive, Scope, Send, read_headers
+from gateway.api.models import list_models, one_model
+from gateway.api.routes import Route, RouteTable
+from gateway.core.call import AnswerHead
+from gateway.core.caller import Caller
+from gateway.core.errors import FaregateError, MethodNotAllowed, NotFound, ServerShuttingDown
+from gateway.core.ids import CALL, make_id, print_id
+from gateway.core.ports import Surface
+from gateway.core.records import Stat
+from gateway.flow.identify import identify
+from gateway.flow.run import run
+from gateway.flow.services import Services
+
+LOG = logging.getLogger("faregate.api")
+_JSON = (b"content-type", b"application/json")
+
+
+class InternalFault(FaregateError):
+    """A fault of our own; the log has its traceback under the request id."""
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Refusals before identification, by code, since the last STAT record."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, code: str) -> None:
+        self.counts[code] = self.counts.get(code, 0) + 1
+
+    def record(self, now_ms: int) -> Stat | None:
+        """The counts as a record, starting anew; None when there is nothing to say."""
+        if not self.counts:
+            return None
+        counts, self.counts = self.counts, {}
+        return Stat(ts_ms=now_ms, counts=counts)
+
+
+class DataPlane:
+    """ASGI application of the worker. `ready` says whether new calls are wanted, `render_metrics` is `/metrics`' body.
+
+    `desk` is an ASGI application too: the relay over the desk's socket, or FastAPI itself in one process.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        desk: AsgiApp,
+        ready: Callable[[], str],
+        render_metrics: Callable[[], bytes],
+        max_body_bytes: int,
+    ) -> None:
+        self.services = services
+        self.refusals = Refusals()
+        self.running = 0
+        self.draining = False
+        self._desk = desk
+        self._ready = ready
+        self._render_metrics = render_metrics
+        self._max_body_bytes = max_body_bytes
+        self._table = RouteTable()
+        self._plain: Surface = services.surfaces["chat.completions"]
+        self._stale_ms = int(services.settings.stale_keys_s * 1000)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match = self._table.find(scope["method"], scope["path"])
+        if match is None or (match.route is not None and match.route.handler == "desk"):
+            await self._to_desk(scope, receive, send)
+            return
+        route = match.route
+        received_ns = self.services.clock.monotonic_ns()
+        self.running += 1
+        try:
+            exchange = AsgiExchange(read_headers(scope), receive, send, received_ns, self._max_body_bytes)
+        except FaregateError as error:
+            self.running -= 1
+            await self._refuse(AsgiExchange({}, receive, send, received_ns, 0), error)
+            return
+        try:
+            if route is None:
+                raise MethodNotAllowed(
+                    f"{scope['path']} does not take {scope['method']}; it takes {', '.join(match.methods)}.",
+                    headers={"allow": ", ".join(match.methods)},
+                )
+            if route.handler == "call":
+                await self._call(exchange, route)
+            else:
+                await self._inform(exchange, route, match.rest)
+        except FaregateError as error:
+            await self._refuse(exchange, error)
+        except Exception:  # noqa: BLE001 - the last guard: logged with its traceback, answered as 500
+            await self._fault(exchange)
+        finally:
+            self.running -= 1
+            exchange.disconnect.stop()
+
+    async def _call(self, exchange: AsgiExchange, route: Route) -> None:
+        if self.draining:
+            raise ServerShuttingDown("This server is shutting down. Try again.", headers={"retry-after": "1"})
+        await run(exchange, self.services.surfaces[route.surface], route.permission, self.services)
+
+    async def _inform(self, exchange: AsgiExchange, route: Route, rest: str) -> None:
+        headers: Mapping[str, str] = exchange.headers
+        match route.handler:
+            case "alive":
+                await _send(exchange, 200, b'{"status":"alive"}')
+            case "ready":
+                reason = "draining" if self.draining else self._ready()
+                status = 503 if reason else 200
+                await _send(exchange, status, f'{{"status":"{reason or "ready"}"}}'.encode())
+            case "hello":
+                await _send(exchange, 200, b"")
+            case "metrics":
+                self._identify(headers, route)
+                await _send(exchange, 200, self._render_metrics(), b"text/plain; version=0.0.4; charset=utf-8")
+            case "models":
+                caller = self._identify(headers, route)
+                await _send(exchange, 200, list_models(self.services.configuration.policy, caller.key))
+            case _:
+                caller = self._identify(headers, route)
+                await _send(exchange, 200, one_model(self.services.configuration.policy, caller.key, rest))
+
+    def _identify(self, headers: Mapping[str, str], route: Route) -> Caller:
+        now_ms = self.services.clock.now_ms()
+        return identify(headers, self.services.configuration.keys, route.permission, now_ms, self._stale_ms)
+
+    async def _to_desk(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received_ns = self.services.clock.monotonic_ns()
+        if scope["path"].startswith("/v1/") and not scope["path"].startswith(("/v1/requests/", "/v1/usage")):
+            exchange = AsgiExchange({}, receive, send, received_ns, 0)
+            await self._refuse(
+                exchange,
+                NotFound(f"There is no {scope['method']} {scope['path']} here. GET /openapi.json lists all paths."),
+            )
+            return
+        await self._desk(scope, receive, send)
+
+    async def _refuse(self, exchange: AsgiExchange, error: FaregateError) -> None:
+        """A refusal before identification: counted, answered, not recorded."""
+        self.refusals.add(error.code)
+        self.services.metrics.refused_before_identified(error.code)
+        if exchange.started:
+            await exchange.finish(self._plain.stream_error(error))
+            return
+        body = self._plain.error_body(error)
+        extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items()]
+        await _send(exchange, error.status, body, extra=[*extra, self._request_id()])
+
+    def _request_id(self) -> tuple[bytes, bytes]:
+        services = self.services
+        call_id = make_id(services.clock.now_ms(), services.entropy.bytes(10))
+        return (b"x-request-id", print_id(CALL, call_id).encode())
+
+    async def _fault(self, exchange: AsgiExchange) -> None:
+        LOG.exception("a call failed by a fault of the gateway")
+        if exchange.finished:
+            return
+        await self._refuse(
+            exchange, InternalFault("The gateway failed while handling this call. It is logged; try again.")
+        )
+
+
+async def _send(
+    exchange: AsgiExchange,
+    status: int,
+    body: bytes,
+    content_type: bytes = _JSON[1],
+    extra: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *(extra or [])]
+    await exchange.start(AnswerHead(status, tuple(headers)))
+    await exchange.finish(body)

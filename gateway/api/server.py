@@ -1,0 +1,77 @@
+"""uvicorn as our processes run it: no access log, and signals handled here so that our own clean-up still runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from gateway.api.exchange import AsgiApp
+
+KEEP_ALIVE_S = 75
+
+
+class Server(uvicorn.Server):
+    """Begins to drain at the first SIGTERM or SIGINT; a second one ends what is still running at once."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Instead of uvicorn's, which raises the signal again afterwards and so skips every clean-up of ours."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self._on_stop()
+
+
+def _nothing() -> None:
+    return
+
+
+async def serve(
+    app: AsgiApp,
+    *,
+    drain_s: float,
+    sockets: list[socket.socket] | None = None,
+    unix_socket: str | None = None,
+    lifespan: bool = False,
+    on_start: Callable[[], None] = _nothing,
+    on_stop: Callable[[], None] = _nothing,
+) -> None:
+    """Serves until SIGTERM; running calls finish within `drain_s` seconds."""
+    config = uvicorn.Config(
+        app,
+        uds=unix_socket,
+        http="httptools",
+        ws="none",
+        lifespan="on" if lifespan else "off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, int(drain_s)),
+    )
+    await Server(config, on_start, on_stop).serve(sockets=sockets)

@@ -1,0 +1,383 @@
+"""The only wiring: which implementation stands behind each port, for each role.
+
+`create_worker` must not import FastAPI, SQL or a price source: it starts in a fraction of a second, and a test looks at
+`sys.modules`. Imports of other roles therefore stand inside their functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.api.desk_relay import DeskRelay
+from gateway.api.exchange import AsgiApp
+from gateway.api.plane import DataPlane
+from gateway.api.server import serve
+from gateway.api.worker import Worker
+from gateway.bookkeeper.checkpoint import current_books
+from gateway.cache import nothing
+from gateway.channel.client import Subscriber
+from gateway.core.admin import Publisher
+from gateway.core.config import KeyDelta, Policy
+from gateway.core.errors import FaregateError, StoreUnavailable
+from gateway.core.ids import make_id
+from gateway.core.ports import Upstream
+from gateway.counters.memory import MemoryEngine
+from gateway.dialects.discover import discover as discover_surfaces
+from gateway.exporters.prometheus import PrometheusMetrics
+from gateway.flow.compose import AsSent
+from gateway.flow.services import PathSettings, Services
+from gateway.journal.writer import JournalWriter
+from gateway.limits.wants import Wants
+from gateway.policies import allowed_models
+from gateway.providers.discover import discover as discover_providers
+from gateway.settings import Settings, read_settings
+from gateway.system import (
+    LISTEN_FD_VARIABLE,
+    SystemClock,
+    SystemEntropy,
+    end_with_parent,
+    lock_data_folder,
+    say_ready,
+)
+from gateway.upstream.aiohttp_client import AiohttpUpstream
+from gateway.vault.configuration import WorkerConfiguration
+from gateway.vault.credentials import Credentials
+from gateway.vault.keyring import MemoryKeyRing
+from gateway.vault.peppers import load_peppers
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from gateway.desk.parts import DeskParts
+    from gateway.store.config_store import SqlConfigStore
+
+LOG = logging.getLogger("faregate")
+HEARTBEAT_S = 15.0
+FOLLOW_KEYS_S = 0.5
+DESK_DRAIN_S = 5.0
+_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def _path_settings(settings: Settings) -> PathSettings:
+    return PathSettings(
+        max_reply_bytes=settings.max_reply_bytes,
+        first_event_wait_s=settings.first_event_wait_s,
+        heartbeat_s=HEARTBEAT_S,
+        reserve_wait_s=settings.reserve_wait_s,
+        drain_max_s=settings.drain_max_s,
+        budget_status=settings.budget_status,
+        power=settings.durability == "power",
+    )
+
+
+@dataclass(slots=True)
+class WorkerParts:
+    """A worker and what `create_app` shares with the desk in one process."""
+
+    worker: Worker
+    configuration: WorkerConfiguration
+
+
+def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerParts:
+    """A worker from its files alone: last-good configuration, checkpoint, journals. `desk` None: over its socket."""
+    clock, entropy = SystemClock(), SystemEntropy()
+    peppers = load_peppers(settings.secrets_dir / "peppers.json")
+    configuration = WorkerConfiguration(MemoryKeyRing(peppers, entropy.bytes(32)), Credentials(os.environ))
+    configuration.load_last_good(settings.last_good_file)
+    limits = MemoryEngine(current_books(settings.journal_dir, settings.checkpoint_file))
+    journal = JournalWriter.create(
+        settings.journal_dir,
+        make_id(clock.now_ms(), entropy.bytes(10)),
+        clock=clock,
+        segment_bytes=settings.segment_bytes,
+        reserve_bytes=settings.journal_reserve_bytes,
+        sync_ms=settings.journal_sync_ms,
+    )
+    metrics = PrometheusMetrics()
+    metrics.gauge("faregate_open_holds", "Attempts between HOLD and their end", limits.open_holds)
+    upstream: Upstream = AiohttpUpstream()
+    surfaces = discover_surfaces()
+    services = Services(
+        clock=clock,
+        entropy=entropy,
+        configuration=configuration,
+        journal=journal,
+        limits=limits,
+        wants=Wants(),
+        upstream=upstream,
+        surfaces=surfaces,
+        providers=discover_providers(),
+        guards=(allowed_models.MEMBER,),
+        composer=AsSent(),
+        recall=nothing.MEMBER,
+        metrics=metrics,
+        settings=_path_settings(settings),
+    )
+    relay = desk or DeskRelay(
+        upstream, str(settings.desk_socket), surfaces["chat.completions"], settings.max_body_bytes
+    )
+
+    def unready() -> str:
+        """Why no call is wanted; empty when ready. SQL has no say in it."""
+        if not configuration.ready:
+            return "no configuration yet"
+        return "" if journal.ready else "the journal cannot be written"
+
+    plane = DataPlane(services, relay, unready, metrics.render, settings.max_body_bytes)
+    subscriber = Subscriber(
+        settings.bookkeeper_socket,
+        f"worker-{os.getpid()}",
+        lambda: configuration.revision,
+        configuration.apply,
+        entropy,
+    )
+    worker = Worker(plane, journal, clock, (upstream,), subscriber.run)
+    return WorkerParts(worker, configuration)
+
+
+# ---------------------------------------------------------------- desk
+
+
+def _price_and_compile(settings: Settings) -> Callable[[], Policy]:
+    """Reads and compiles `routes.yaml` with the price book; the book's sources are read once."""
+    from gateway.pricing.book import PriceBook
+    from gateway.routing.compile import compile_policy
+    from gateway.vault.policy_files import load_routes
+
+    book = PriceBook()
+    rows = discover_providers()
+
+    def compiled() -> Policy:
+        file = load_routes(settings.config_dir)
+        return compile_policy(file.text, str(file.path), rows, book.sheets_for)
+
+    return compiled
+
+
+def _local_token(settings: Settings) -> str:
+    """Who can read this file is the operator: local commands send it to the desk's socket."""
+    from gateway.vault.secret_file import create_private, read_private
+
+    path = settings.secrets_dir / "local.token"
+    content = read_private(path)
+    if content is None:
+        create_private(path, SystemEntropy().bytes(32).hex().encode())
+        content = read_private(path)
+    return (content or b"").decode().strip()
+
+
+@asynccontextmanager
+async def create_desk(
+    settings: Settings, publisher: Publisher | None = None, *, watch_files: bool = True
+) -> AsyncIterator[tuple[FastAPI, DeskParts, SqlConfigStore]]:
+    """The control plane on its own SQL connections. `publisher` None: through the bookkeeper's socket."""
+    from gateway.api.routes import ROUTES
+    from gateway.channel.client import RemotePublisher
+    from gateway.console.parts import ConsoleParts
+    from gateway.console.web import WebConsole
+    from gateway.desk.app import create_desk_app
+    from gateway.desk.parts import DeskParts
+    from gateway.store.config_store import SqlConfigStore
+    from gateway.store.engine import open_engine
+    from gateway.store.queries import SqlLedgerQueries
+    from gateway.vault.sessions import Sessions, load_session_secret
+    from gateway.vault.throttle import SignInThrottle
+
+    clock, entropy = SystemClock(), SystemEntropy()
+    peppers = load_peppers(settings.secrets_dir / "peppers.json", entropy)
+    config_engine = open_engine(settings.database_url, settings.data_dir, "config")
+    ledger_engine = open_engine(settings.database_url, settings.data_dir, "ledger")
+    store = SqlConfigStore(config_engine, peppers, entropy, clock, settings.key_env)
+    queries = SqlLedgerQueries(ledger_engine)
+    keys = MemoryKeyRing(peppers, entropy.bytes(32))
+    console = WebConsole(
+        ConsoleParts(
+            config=store,
+            ledger=queries,
+            ring=keys,
+            sessions=Sessions(
+                load_session_secret(settings.secrets_dir / "session.key", entropy),
+                keys.by_id,
+                clock,
+                entropy,
+                settings.session_hours * 3_600_000,
+            ),
+            throttle=SignInThrottle(clock),
+            clock=clock,
+            entropy=entropy,
+            settings=settings,
+        )
+    )
+    parts = DeskParts(
+        config=store,
+        ledger=queries,
+        publisher=publisher or RemotePublisher(settings.bookkeeper_socket),
+        keys=keys,
+        compile_policy=_price_and_compile(settings),
+        clock=clock,
+        entropy=entropy,
+        settings=settings,
+        local_token=_local_token(settings),
+        console=console,
+        data_plane_routes=ROUTES,
+        watch_files=watch_files,
+    )
+    following = asyncio.get_running_loop().create_task(_follow_keys(store, keys, clock), name="desk-keys")
+    try:
+        yield create_desk_app(parts), parts, store
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await config_engine.dispose()
+        await ledger_engine.dispose()
+
+
+async def _follow_keys(store: SqlConfigStore, keys: MemoryKeyRing, clock: SystemClock) -> None:
+    """The desk's own key ring, kept current from SQL: other desks may write too."""
+    revision = 0
+    while True:
+        try:
+            if not revision:
+                snapshot = await store.snapshot()
+                records = await store.key_records()
+                revision = snapshot.revision if snapshot is not None else 0
+                keys.load(records, revision, clock.now_ms())
+            else:
+                revision, deltas, _ = await store.changes_since(revision)
+                keys.apply(deltas, clock.now_ms())
+        except StoreUnavailable as error:
+            LOG.debug("the desk's keys are not current: %s", error.message)
+        await asyncio.sleep(FOLLOW_KEYS_S)
+
+
+@asynccontextmanager
+async def open_local(settings: Settings) -> AsyncIterator[tuple[FastAPI, str]]:
+    """The desk for one command without a server, under the data folder's lock. Raises Conflict when a server has it."""
+    from gateway.store.engine import PARTS
+    from gateway.store.migrate import upgrade
+
+    lock = lock_data_folder(settings)
+    try:
+        if not settings.database_url:
+            for part in PARTS:
+                await upgrade(settings.database_url, settings.data_dir, part)
+        async with create_desk(settings, NoWorkers(), watch_files=False) as (app, parts, _):
+            yield app, parts.local_token
+    finally:
+        os.close(lock)
+
+
+class NoWorkers:
+    """core.admin.Publisher where nothing is served: the next worker reads everything at its start."""
+
+    async def publish(self, revision: int, deltas: Sequence[KeyDelta], policy: Policy | None) -> bool:
+        return True
+
+
+async def prepare_store(settings: Settings) -> None:
+    """SQLite is migrated here; PostgreSQL only by `faregate db upgrade`, so its schema is checked.
+
+    Raises StoreUnavailable when there is no fitting schema, or when PostgreSQL does not answer a server that has never
+    served: one that has starts from its files.
+    """
+    from gateway.store.engine import PARTS, open_engine
+    from gateway.store.migrate import check_schema, status_of, upgrade
+
+    for part in PARTS:
+        if not settings.database_url:
+            await upgrade(settings.database_url, settings.data_dir, part)
+            continue
+        engine = open_engine(settings.database_url, settings.data_dir, part)
+        try:
+            await status_of(engine, part)
+        except StoreUnavailable as error:
+            if not settings.last_good_file.exists():
+                raise
+            LOG.warning("starting without SQL: %s", error.message)
+            return
+        else:
+            await check_schema(engine, part)
+        finally:
+            await engine.dispose()
+
+
+# ---------------------------------------------------------------- processes
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    import uvloop
+
+    uvloop.run(main)
+
+
+async def run_worker(settings: Settings) -> None:
+    """The worker on the supervisor's listening socket."""
+    parts = create_worker(settings)
+    listener = socket.socket(fileno=int(os.environ[LISTEN_FD_VARIABLE]))
+    worker = parts.worker
+    await worker.start()
+
+    def draining() -> None:
+        worker.plane.draining = True
+
+    try:
+        await serve(
+            worker.plane,
+            drain_s=settings.drain_timeout_s,
+            sockets=[listener],
+            on_start=say_ready,
+            on_stop=draining,
+        )
+    finally:
+        await worker.stop()
+
+
+async def run_desk(settings: Settings) -> None:
+    """The desk on its Unix socket. SIGHUP reads the files again."""
+    async with create_desk(settings) as (app, _, _):
+        await serve(
+            app,
+            drain_s=DESK_DRAIN_S,
+            unix_socket=str(settings.desk_socket),
+            lifespan=True,
+            on_start=say_ready,
+        )
+
+
+async def run_bookkeeper(settings: Settings) -> None:
+    """The bookkeeper until SIGTERM; what is left is written first."""
+
+
+ROLES: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
+    "worker": run_worker,
+    "desk": run_desk,
+    "bookkeeper": run_bookkeeper,
+    "prepare": prepare_store,
+}
+
+
+def main() -> int:
+    """`python -m gateway.app ROLE`, started by the supervisor. The exit code is 0 after an orderly stop."""
+    settings = read_settings()
+    logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    role = sys.argv[1]
+    end_with_parent()
+    try:
+        _run(ROLES[role](settings))
+    except FaregateError as error:
+        print(f"faregate {role}: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Limits in the memory of one worker: a fold over the journal's records, and calls waiting for room in it.
+
+There is no lock: check, append and apply follow each other without an await, so nothing comes between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from gateway.core.limits import Blocked, Take, Want
+from gateway.core.records import AnyRecord, Correct, Hold, Settle
+from gateway.counters.waiters import Lanes
+from gateway.ledger.fold import Books
+from gateway.limits.frees import frees_ms
+
+KEPT_AHEAD = 4096
+"""Counters with counts ahead of their records before expired ones are looked for and dropped."""
+
+
+class MemoryEngine:
+    """The LimitEngine of a single worker. Restarted from a checkpoint's books and the journal's tail by `reseed`.
+
+    `would_refuse` counts, by limit id, the checks that a limit in dry run or alert mode would have refused.
+    """
+
+    name: ClassVar[str] = "memory"
+
+    __slots__ = ("_ahead", "_books", "_lanes", "would_refuse")
+
+    def __init__(self, books: Books | None = None) -> None:
+        self._books = books if books is not None else Books()
+        self._lanes = Lanes(self._sums)
+        # Counts taken at admission whose record is not folded yet: counter to (amount, expires_ms).
+        self._ahead: dict[str, tuple[int, int]] = {}
+        self.would_refuse: dict[str, int] = {}
+
+    @property
+    def books(self) -> Books:
+        return self._books
+
+    def reseed(self, books: Books) -> None:
+        """Goes on from other books: at start, after a checkpoint was loaded and the journal's tail folded."""
+        self._books = books
+        self._ahead.clear()
+        self._lanes.wake_all()
+
+    # ------------------------------------------------------------ the port
+
+    def check(self, wants: Sequence[Want]) -> Blocked | None:
+        """The first enforced limit the wants do not fit into, one exceeded by spending before one that is merely
+        reserved, or None. A want of 0 always fits: free models pass an exhausted budget."""
+        counters, ahead, promised = self._books.counters, self._ahead, self._lanes.promised
+        blocked: Want | None = None
+        for want in wants:
+            amount = want.take.amount
+            if not amount:
+                continue
+            spent = reserved = 0
+            for name in want.counters:
+                counter = counters.get(name)
+                if counter is not None:
+                    spent += counter.spent
+                    reserved += counter.reserved
+            if ahead:
+                for name in want.counters:
+                    if name in ahead:
+                        spent += ahead[name][0]
+            if promised:
+                for name in want.counters:
+                    reserved += promised.get(name, 0)
+            if spent + reserved + amount <= want.limit.amount:
+                continue
+            if not want.enforced:
+                self.would_refuse[want.limit.id] = self.would_refuse.get(want.limit.id, 0) + 1
+            elif spent + amount > want.limit.amount:
+                return self._blocked(want)
+            elif blocked is None:
+                blocked = want
+        return None if blocked is None else self._blocked(blocked)
+
+    def count(self, wants: Sequence[Want]) -> None:
+        """Spends the wants' takes ahead of any record of them."""
+        if len(self._ahead) > KEPT_AHEAD:
+            self._drop_expired()
+        for want in wants:
+            take = want.take
+            amount, _ = self._ahead.get(take.counter, (0, 0))
+            self._ahead[take.counter] = (amount + take.amount, take.expires_ms)
+
+    def apply(self, record: AnyRecord, call_id: bytes) -> None:
+        """Folds a record, and wakes who waited for what it frees or can no longer get what it spends."""
+        freed = self._books.apply(record, call_id)
+        if self._ahead and isinstance(record, Hold | Settle) and record.counts:
+            self._recorded(record.counts)
+        if self._lanes:
+            if isinstance(record, Correct):
+                freed = tuple(take.counter for take in record.takes)
+            if freed:
+                self._lanes.wake(freed)
+
+    async def freed(self, wants: Sequence[Want], timeout_s: float) -> bool:
+        """Waits, first come first served, until the wants may fit or one is exceeded by spending; False on time-out.
+
+        The room a waiter is woken for is kept for it until it has run, so it must check and apply without awaiting.
+        """
+        obstacle = self._obstacle(wants)
+        if obstacle is None:
+            return True
+        if timeout_s <= 0:
+            return False
+        loop = asyncio.get_running_loop()
+        waiter = self._lanes.join(wants, obstacle, loop.create_future())
+        timer = loop.call_later(timeout_s, self._lanes.give_up, waiter)
+        try:
+            return await waiter.future
+        finally:
+            timer.cancel()
+            returned = self._lanes.leave(waiter)
+            if returned:
+                # After the caller's next steps: what it does not take of its promise is the next waiter's.
+                loop.call_soon(self._lanes.wake, returned)
+
+    def standing(self, counter: str) -> tuple[int, int]:
+        spent, reserved = self._books.standing(counter)
+        return spent + self._ahead.get(counter, (0, 0))[0], reserved
+
+    def open_holds(self) -> int:
+        return len(self._books.holds)
+
+    def waiting(self) -> int:
+        """How many calls wait for room."""
+        return len(self._lanes)
+
+    # ------------------------------------------------------------ sums
+
+    def _sums(self, names: Iterable[str]) -> tuple[int, int]:
+        counters, ahead, promised = self._books.counters, self._ahead, self._lanes.promised
+        spent = reserved = 0
+        for name in names:
+            counter = counters.get(name)
+            if counter is not None:
+                spent += counter.spent
+                reserved += counter.reserved
+            if name in ahead:
+                spent += ahead[name][0]
+            reserved += promised.get(name, 0)
+        return spent, reserved
+
+    def _obstacle(self, wants: Sequence[Want]) -> Want | None:
+        """What a call would wait for; None when there is nothing to wait for: all fits, or spending is final."""
+        obstacle: Want | None = None
+        for want in wants:
+            if not want.enforced or not want.take.amount:
+                continue
+            spent, reserved = self._sums(want.counters)
+            if spent + want.take.amount > want.limit.amount:
+                return None
+            if obstacle is None and spent + reserved + want.take.amount > want.limit.amount:
+                obstacle = want
+        return obstacle
+
+    def _blocked(self, want: Want) -> Blocked:
+        sums = [self._sums((name,)) for name in want.counters]
+        spent = sum(amount for amount, _ in sums)
+        reserved = sum(amount for _, amount in sums)
+        return Blocked(
+            want=want,
+            spent=spent,
+            reserved=reserved,
+            by_spent=spent + want.take.amount > want.limit.amount,
+            frees_ms=frees_ms(want, [amount for amount, _ in sums], reserved),
+        )
+
+    # ------------------------------------------------------------ counts ahead of their records
+
+    def _recorded(self, counts: tuple[Take, ...]) -> None:
+        """The fold has spent these now: they are no longer ahead."""
+        for take in counts:
+            amount, expires_ms = self._ahead.get(take.counter, (0, 0))
+            if amount > take.amount:
+                self._ahead[take.counter] = (amount - take.amount, expires_ms)
+            else:
+                self._ahead.pop(take.counter, None)
+
+    def _drop_expired(self) -> None:
+        newest_ms = self._books.newest_ms
+        self._ahead = {name: entry for name, entry in self._ahead.items() if not entry[1] or entry[1] > newest_ms}
+
+
+MEMBER = MemoryEngine

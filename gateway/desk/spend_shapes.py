@@ -1,0 +1,303 @@
+"""What the ledger's replies look like: sums, one call, a key's own usage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from gateway.core.charge import Line
+from gateway.core.money import PICO_PER_NANO, print_usd
+from gateway.core.queries import AttemptRow, CallRow, Freshness, SpendRow
+from gateway.desk.moments import print_moment
+from gateway.desk.shapes import LimitReply
+
+PICO_PER_USD = 1_000_000_000 * PICO_PER_NANO
+
+
+def usd(nusd: int | None) -> str | None:
+    return None if nusd is None else print_usd(nusd)
+
+
+class Sums(BaseModel):
+    """Sums of calls. Effective cost is what is priced; `unpriced_calls` are not in it, `estimated` part of it is."""
+
+    calls: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    effective_usd: str
+    effective_nusd: int
+    list_usd: str
+    list_nusd: int
+    estimated_usd: str
+    estimated_nusd: int
+    unpriced_calls: int
+
+
+class SpendGroup(Sums):
+    group: dict[str, str]
+
+
+class FreshnessReply(BaseModel):
+    """How current the sums are."""
+
+    newest_ms: Annotated[int | None, Field(description="The newest record in SQL; null when there is none.")]
+    newest_at: str | None
+    behind_bytes: Annotated[int, Field(description="Journal not yet in SQL.")]
+    dead_letters: Annotated[int, Field(description="Records that could not be stored; should be 0.")]
+
+    @classmethod
+    def of(cls, freshness: Freshness) -> FreshnessReply:
+        return cls(
+            newest_ms=freshness.newest_ms or None,
+            newest_at=print_moment(freshness.newest_ms) if freshness.newest_ms else None,
+            behind_bytes=freshness.behind_bytes,
+            dead_letters=freshness.dead_letters,
+        )
+
+
+class SpendReply(BaseModel):
+    object: Literal["spend"] = "spend"
+    by: list[str]
+    from_ms: int
+    from_at: str
+    to_ms: int
+    to_at: str
+    currency: Literal["USD"] = "USD"
+    time_zone: Literal["UTC"] = "UTC"
+    data: list[SpendGroup]
+    total: Annotated[Sums, Field(description="Of all groups, listed or not.")]
+    truncated: Annotated[bool, Field(description="More groups exist than the limit allows.")]
+    freshness: FreshnessReply
+
+
+class LineReply(BaseModel):
+    """One meter of an attempt: quantity × rate ÷ per, rounded half-even once."""
+
+    meter: str
+    quantity: int
+    rate_usd: Annotated[str | None, Field(description="USD for `per` units; null: no price.")]
+    per: int
+    list_usd: str | None
+    list_nusd: int | None
+    effective_usd: str | None
+    effective_nusd: int | None
+    price_row: str
+
+    @classmethod
+    def of(cls, line: Line) -> LineReply:
+        return cls(
+            meter=line.meter,
+            quantity=line.quantity,
+            rate_usd=None if line.rate_pico is None else print_rate(line.rate_pico),
+            per=line.per,
+            list_usd=usd(line.list_nusd),
+            list_nusd=line.list_nusd,
+            effective_usd=usd(line.effective_nusd),
+            effective_nusd=line.effective_nusd,
+            price_row=line.row_id,
+        )
+
+
+def print_rate(pico: int) -> str:
+    """The exact USD of a rate in pico-USD."""
+    whole, rest = divmod(pico, PICO_PER_USD)
+    return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
+
+
+class AttemptReply(BaseModel):
+    id: str
+    number: int
+    deployment: str
+    outcome: str
+    cause: str
+    status: int
+    cost_state: str
+    usage_source: str
+    effective_usd: str | None
+    effective_nusd: int | None
+    list_usd: str | None
+    list_nusd: int | None
+    reserved_usd: str | None
+    reserved_nusd: Annotated[int | None, Field(description="What was held for it before it was sent.")]
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    first_token_ms: float | None
+    duration_ms: float | None
+    lines: list[LineReply]
+    raw_usage: Annotated[str, Field(description="The provider's own usage JSON.")]
+
+    @classmethod
+    def of(cls, row: AttemptRow) -> AttemptReply:
+        return cls(
+            id=row.attempt_id,
+            number=row.number,
+            deployment=row.deployment,
+            outcome=row.outcome,
+            cause=row.cause,
+            status=row.status,
+            cost_state=row.state,
+            usage_source=row.source,
+            effective_usd=usd(row.effective_nusd),
+            effective_nusd=row.effective_nusd,
+            list_usd=usd(row.list_nusd),
+            list_nusd=row.list_nusd,
+            reserved_usd=usd(row.bound_nusd),
+            reserved_nusd=row.bound_nusd,
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            reasoning_tokens=row.reasoning_tokens,
+            first_token_ms=_ms(row.ttft_us),
+            duration_ms=_ms(row.duration_us),
+            lines=[LineReply.of(line) for line in row.lines],
+            raw_usage=row.raw_usage,
+        )
+
+
+class CallReply(BaseModel):
+    """One call as the ledger has it. `outcome` is `running` until its end is recorded."""
+
+    id: str
+    object: Literal["request"] = "request"
+    started_ms: int
+    started_at: str
+    team: str
+    key_id: str
+    user: str
+    session: str
+    tags: dict[str, str]
+    endpoint: str
+    stream: bool
+    model_asked: str
+    model_served: str
+    deployment: str
+    provider: str
+    outcome: str
+    status: int
+    error_code: str | None
+    finish_reason: str | None
+    cost_state: str
+    effective_usd: str | None
+    effective_nusd: int | None
+    list_usd: str | None
+    list_nusd: int | None
+    input_tokens: int
+    output_tokens: int
+    first_token_ms: float | None
+    duration_ms: float | None
+    gateway_ms: Annotated[float | None, Field(description="The gateway's own share of the duration.")]
+    causes: list[str]
+    config_revision: int
+    trace_id: str
+    attempts: list[AttemptReply]
+
+    @classmethod
+    def of(cls, row: CallRow, attempts: tuple[AttemptRow, ...]) -> CallReply:
+        return cls(
+            id=row.call_id,
+            started_ms=row.started_ms,
+            started_at=print_moment(row.started_ms),
+            team=row.team,
+            key_id=row.key_id,
+            user=row.user,
+            session=row.session,
+            tags=row.tags,
+            endpoint=row.endpoint,
+            stream=row.stream,
+            model_asked=row.model_asked,
+            model_served=row.model_served,
+            deployment=row.deployment,
+            provider=row.provider,
+            outcome=row.outcome,
+            status=row.status,
+            error_code=row.error_code or None,
+            finish_reason=row.finish_reason or None,
+            cost_state=row.cost_state,
+            effective_usd=usd(row.effective_nusd),
+            effective_nusd=row.effective_nusd,
+            list_usd=usd(row.list_nusd),
+            list_nusd=row.list_nusd,
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            first_token_ms=_ms(row.ttft_us),
+            duration_ms=_ms(row.duration_us),
+            gateway_ms=_ms(row.overhead_us),
+            causes=list(row.causes),
+            config_revision=row.config_revision,
+            trace_id=row.trace_id,
+            attempts=[AttemptReply.of(attempt) for attempt in attempts],
+        )
+
+
+def _ms(us: int) -> float | None:
+    """Milliseconds; negative microseconds mean that there is no such time."""
+    return None if us < 0 else us / 1000
+
+
+class ModelSums(Sums):
+    model: str
+
+
+class PeriodReply(BaseModel):
+    """One calendar period of UTC up to now, and when it ends."""
+
+    from_ms: int
+    from_at: str
+    resets_ms: int
+    resets_at: str
+    total: Sums
+    by_model: list[ModelSums]
+
+
+class OwnLimit(LimitReply):
+    """A limit this key is held to. `spent` is known for its own money limits of a UTC day or month."""
+
+    spent_usd: str | None = None
+    spent_nusd: int | None = None
+    remaining_usd: str | None = None
+    remaining_nusd: int | None = None
+
+
+class UsageReply(BaseModel):
+    object: Literal["usage"] = "usage"
+    key_id: str
+    currency: Literal["USD"] = "USD"
+    time_zone: Literal["UTC"] = "UTC"
+    today: PeriodReply
+    month: PeriodReply
+    limits: list[OwnLimit]
+    freshness: FreshnessReply
+
+
+def sums_members(row: SpendRow) -> dict[str, object]:
+    """The members of Sums."""
+    return {
+        "calls": row.calls,
+        "errors": row.errors,
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens,
+        "effective_usd": print_usd(row.effective_nusd),
+        "effective_nusd": row.effective_nusd,
+        "list_usd": print_usd(row.list_nusd),
+        "list_nusd": row.list_nusd,
+        "estimated_usd": print_usd(row.estimated_nusd),
+        "estimated_nusd": row.estimated_nusd,
+        "unpriced_calls": row.unpriced_calls,
+    }
+
+
+def total_of(rows: list[SpendRow]) -> SpendRow:
+    """The sum of rows, with an empty group."""
+    return SpendRow(
+        group=(),
+        calls=sum(row.calls for row in rows),
+        errors=sum(row.errors for row in rows),
+        input_tokens=sum(row.input_tokens for row in rows),
+        output_tokens=sum(row.output_tokens for row in rows),
+        effective_nusd=sum(row.effective_nusd for row in rows),
+        list_nusd=sum(row.list_nusd for row in rows),
+        estimated_nusd=sum(row.estimated_nusd for row in rows),
+        unpriced_calls=sum(row.unpriced_calls for row in rows),
+    )

@@ -1,0 +1,1 @@
+"""OpenAI chat completions, and what the other OpenAI endpoints share with it."""

@@ -1,0 +1,46 @@
+"""Errors and comments in OpenAI's shape."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.core.errors import FaregateError
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def error_body(error: FaregateError) -> bytes:
+    """`{"error": {message, type, param, code, …extra}}`; extra members never replace the four."""
+    fields: dict[str, object] = {
+        "message": error.message,
+        "type": error.kind,
+        "param": error.param,
+        "code": error.code,
+    }
+    return _ENCODER.encode({"error": fields | {k: v for k, v in error.extra.items() if k not in fields}})
+
+
+def stream_error(error: FaregateError) -> bytes:
+    """The error as a data event. No `[DONE]` follows: the SDKs raise on the event and stop."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def heartbeat() -> bytes:
+    return b": keep-alive\n\n"
+
+
+def usage_comment(cost_usd: str, call_id: str) -> bytes:
+    return b": faregate " + _ENCODER.encode({"cost_usd": cost_usd, "request_id": call_id}) + b"\n\n"
+
+
+def provider_error_text(error: msgspec.Raw) -> str:
+    """What a provider's `error` member says, in at most 500 characters."""
+    try:
+        value = msgspec.json.decode(error)
+    except (ValueError, RecursionError):
+        return "an error that is not valid JSON"
+    if isinstance(value, dict):
+        said = value.get("message") or value.get("code") or value.get("type")
+        value = said if isinstance(said, str) and said else value
+    text = value if isinstance(value, str) else _ENCODER.encode(value).decode()
+    return text[:500]

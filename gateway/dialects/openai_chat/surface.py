@@ -1,0 +1,57 @@
+"""`chat.completions`, and the part of a surface that all OpenAI endpoints share."""
+
+from __future__ import annotations
+
+from gateway.core.call import Head, ReplyFacts
+from gateway.core.errors import FaregateError
+from gateway.core.ports import StreamTap
+from gateway.dialects.openai_chat import errors, reply, request
+from gateway.dialects.openai_chat.stream import CHAT_SPELLINGS, OpenAITap, Spellings
+
+DIALECT = "openai_chat"
+"""What a provider's row names: an OpenAI-shaped API, whose smaller endpoints come with it."""
+
+
+class OpenAIEndpoint:
+    """An endpoint of the OpenAI dialect: name and path, and all that does not depend on the endpoint."""
+
+    __slots__ = ("name", "upstream_path")
+    dialect = DIALECT
+    spellings: Spellings = CHAT_SPELLINGS
+
+    def __init__(self, name: str, upstream_path: str) -> None:
+        self.name = name
+        self.upstream_path = upstream_path
+
+    def upstream_body(self, body: bytes, head: Head, model: str) -> bytes:
+        return request.upstream_body(body, head, model)
+
+    def tap(self, head: Head) -> StreamTap:
+        return OpenAITap(self.spellings, head.choices, head.usage_asked)
+
+    def error_body(self, error: FaregateError) -> bytes:
+        return errors.error_body(error)
+
+    def stream_error(self, error: FaregateError) -> bytes:
+        return errors.stream_error(error)
+
+    def heartbeat(self) -> bytes:
+        return errors.heartbeat()
+
+    def usage_comment(self, cost_usd: str, call_id: str) -> bytes:
+        return errors.usage_comment(cost_usd, call_id)
+
+
+class ChatCompletions(OpenAIEndpoint):
+    """POST /chat/completions."""
+
+    __slots__ = ()
+
+    def read_head(self, body: bytes) -> Head:
+        return request.read_chat_head(body)
+
+    def read_reply(self, body: bytes) -> ReplyFacts:
+        return reply.read_chat_reply(body)
+
+
+MEMBER = ChatCompletions("chat.completions", "/chat/completions")

@@ -1,0 +1,1 @@
+"""The smaller OpenAI endpoints, one file each."""

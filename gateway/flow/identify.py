@@ -1,0 +1,85 @@
+"""identify: the presented key becomes a Caller, or the call ends with 401, 403 or 503.
+
+The keyed hash is compared in constant time and an unknown key costs the same work as a known one. Permission is
+decided here, on the matched route, and nowhere else on the data plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.core.caller import Caller, Permission, permits
+from gateway.core.errors import BadRequest, KeysUnavailable, NotAuthenticated, NotPermitted
+from gateway.core.ports import KeyRing
+
+_KEY_HEADERS = ("x-faregate-api-key", "x-api-key", "api-key", "x-goog-api-key")
+_HOW = "Send your Faregate key as `Authorization: Bearer fg_…`; `faregate keys create` makes one."
+_MAX_DIMENSION = 256
+_MAX_TAGS = 16
+
+
+def presented_key(headers: Mapping[str, str]) -> str:
+    """The key a request carries, from any of the headers SDKs use. Two that disagree are a 400."""
+    found = ""
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotAuthenticated(f"The Authorization header must be of the scheme Bearer. {_HOW}")
+        found = value.strip()
+    for name in _KEY_HEADERS:
+        value = headers.get(name, "")
+        if value and found and value != found:
+            raise BadRequest(f"The request carries two different keys: in {name} and in another header. Send one.")
+        found = found or value
+    if not found:
+        raise NotAuthenticated(f"No API key was sent. {_HOW}")
+    return found
+
+
+def identify(
+    headers: Mapping[str, str], keys: KeyRing, permission: Permission, now_ms: int, stale_after_ms: int
+) -> Caller:
+    """Raises NotAuthenticated, NotPermitted, or KeysUnavailable when an unknown key may just be too new."""
+    key = keys.find(presented_key(headers), now_ms)
+    if key is None:
+        if now_ms - keys.fresh_ms > stale_after_ms:
+            raise KeysUnavailable(
+                "This key is not known here and the list of keys cannot be refreshed just now. Try again shortly.",
+                headers={"retry-after": "5"},
+            )
+        raise NotAuthenticated(f"Incorrect API key provided: it is not known or was revoked. {_HOW}")
+    if key.expires_ms and key.expires_ms <= now_ms:
+        raise NotAuthenticated(f"The key {key.key_id} ({key.name}) has expired. Ask its owner for a new one.")
+    if key.paused:
+        raise NotPermitted(
+            f"The key {key.key_id} ({key.name}) is paused. `faregate keys resume {key.key_id}` ends that."
+        )
+    if not permits(key, permission):
+        raise NotPermitted(
+            f"The key {key.key_id} has the role {key.role}, which does not include {permission.value}. "
+            "Use a key whose role does."
+        )
+    return Caller(
+        key=key,
+        user=_dimension(headers, "x-faregate-user"),
+        session=_dimension(headers, "x-faregate-session"),
+        tags=_tags(key.tags, headers.get("x-faregate-tags", "")),
+    )
+
+
+def _dimension(headers: Mapping[str, str], name: str) -> str:
+    return headers.get(name, "")[:_MAX_DIMENSION]
+
+
+def _tags(own: tuple[tuple[str, str], ...], sent: str) -> tuple[tuple[str, str], ...]:
+    """The key's default tags and `name=value,name=value` of the header; the key's own cannot be overridden."""
+    if not sent:
+        return own
+    tags = dict(own)
+    for pair in sent.split(",")[:_MAX_TAGS]:
+        name, _, value = pair.partition("=")
+        name = name.strip()[:_MAX_DIMENSION]
+        if name:
+            tags.setdefault(name, value.strip()[:_MAX_DIMENSION])
+    return tuple(tags.items())

@@ -1,0 +1,152 @@
+"""relay: bytes to the caller as they arrive, meters read beside them; settled before the last byte is let go.
+
+A stream that just stops is never passed off as complete: it ends with an error event and no terminal event. A caller
+that goes away stops the provider, or the reply is read on for its usage where the provider bills it anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.core.call import AnswerHead
+from gateway.core.errors import AttemptFailed, UpstreamLost
+from gateway.core.ids import CALL, print_id
+from gateway.core.money import print_usd
+from gateway.core.ports import Exchange, StreamTap
+from gateway.core.records import Progress
+from gateway.core.tokens import estimate_tokens
+from gateway.flow.abandon import Abandonable
+from gateway.flow.answer import StreamAnswer, WholeAnswer, answer_headers
+from gateway.flow.dispatch import observe_stream, start_stream
+from gateway.flow.services import Services
+from gateway.flow.settle import end_attempt, settle
+from gateway.flow.state import Passage
+
+_USAGE_COMMENT_HEADER = "x-faregate-usage-comment"
+
+
+async def relay_whole(passage: Passage, services: Services, exchange: Exchange, answer: WholeAnswer) -> None:
+    """Settles, then sends status, headers and body."""
+    attempt = answer.attempt
+    good = answer.status < 400
+    if good:
+        end_attempt(passage, services, attempt, "ok")
+    settle(passage, services, "ok" if good else "error", answer.status, "" if good else f"upstream_{answer.status}")
+    await _synced(passage, services)
+    headers = answer_headers(passage, attempt, answer.headers, services.clock.monotonic_ns())
+    body = answer.body
+    headers.append((b"content-type", answer.content_type.encode("latin-1", "replace")))
+    headers.append((b"content-length", str(len(body)).encode()))
+    await exchange.start(AnswerHead(answer.status, tuple(headers)))
+    await exchange.finish(body)
+
+
+async def relay_stream(passage: Passage, services: Services, exchange: Exchange, answer: StreamAnswer) -> None:
+    """Relays to the end. Raises ClientGone when the caller goes (after its reply was read on, where that is due)."""
+    attempt = answer.attempt
+    if not exchange.started:
+        await start_stream(passage, services, exchange, attempt, answer.headers)
+    cancels = attempt.target.provider.on_disconnect == "cancel"
+    if not cancels:
+        loop = asyncio.get_running_loop()
+        exchange.disconnect.on_gone(lambda: _read_on(loop, answer, services.settings.drain_max_s))
+    failure: AttemptFailed | None = None
+    try:
+        with Abandonable(exchange.disconnect, cancels):
+            await _pump(passage, services, exchange, answer)
+    except AttemptFailed as failed:
+        failure = failed
+    finally:
+        observe_stream(attempt, answer.tap)
+        answer.reply.abort()
+    if failure is not None:
+        await _cut(passage, services, exchange, answer, failure)
+        return
+    if answer.tap.error or not answer.tap.complete:
+        await _cut(passage, services, exchange, answer, _incomplete(answer))
+        return
+    end_attempt(passage, services, attempt, "ok")
+    settle(passage, services, "client_gone" if exchange.disconnect.gone else "ok", 200)
+    await _synced(passage, services)
+    await exchange.finish(_last_bytes(passage, exchange, answer))
+
+
+def _read_on(loop: asyncio.AbstractEventLoop, answer: StreamAnswer, limit_s: float) -> None:
+    """The caller has gone but the provider bills on: read for the usage, at most `limit_s`."""
+    loop.call_later(limit_s, answer.reply.abort)
+
+
+async def _pump(passage: Passage, services: Services, exchange: Exchange, answer: StreamAnswer) -> None:
+    tap, settings, clock = answer.tap, services.settings, services.clock
+    attempt = answer.attempt
+    noted_ns, noted_bytes = clock.monotonic_ns(), tap.output_bytes
+    every_ns = int(settings.progress_s * 1e9)
+    every_bytes = settings.progress_tokens * 3
+    if answer.first:
+        await exchange.write(answer.first)
+    if answer.ended or _over(tap):
+        return
+    async for chunk in answer.chunks:
+        relayed = tap.feed(chunk)
+        now_ns = clock.monotonic_ns()
+        if now_ns - noted_ns >= every_ns or tap.output_bytes - noted_bytes >= every_bytes:
+            noted_ns, noted_bytes = now_ns, tap.output_bytes
+            progress = Progress(
+                ts_ms=clock.now_ms(),
+                attempt_id=attempt.hold.attempt_id,
+                input_tokens=attempt.hold.input_estimate,
+                output_tokens=estimate_tokens(tap.output_bytes),
+            )
+            services.journal.append(progress, passage.call_id)
+            services.limits.apply(progress, passage.call_id)
+        if relayed:
+            await exchange.write(relayed)
+        if _over(tap):
+            return
+    rest = tap.finish()
+    if rest:
+        await exchange.write(rest)
+
+
+def _over(tap: StreamTap) -> bool:
+    """The terminal event has come (and is kept back), or an error in its place."""
+    return bool(tap.terminal or tap.error)
+
+
+def _incomplete(answer: StreamAnswer) -> AttemptFailed:
+    provider = answer.attempt.target.provider.name
+    if answer.tap.error:
+        return UpstreamLost(f"The provider {provider} reported an error inside the stream: {answer.tap.error}")
+    return UpstreamLost(
+        f"The provider {provider} ended the stream before it was complete. What was received is booked; try again."
+    )
+
+
+async def _cut(
+    passage: Passage, services: Services, exchange: Exchange, answer: StreamAnswer, failure: AttemptFailed
+) -> None:
+    """Ends a stream that cannot be completed: booked, settled, an error event, no terminal event."""
+    gone = exchange.disconnect.gone
+    outcome = "client_gone" if gone else "truncated"
+    cause = "stream_error" if answer.tap.error else failure.cause
+    end_attempt(passage, services, answer.attempt, outcome, cause)
+    passage.causes.append(f"{answer.attempt.hold.deployment}: {cause}")
+    settle(passage, services, outcome, 499 if gone else 200, failure.code)
+    await _synced(passage, services)
+    own_event = b"" if answer.tap.error else passage.surface.stream_error(failure)
+    await exchange.finish(own_event)
+
+
+def _last_bytes(passage: Passage, exchange: Exchange, answer: StreamAnswer) -> bytes:
+    end = answer.attempt.end
+    comment = b""
+    if end is not None and end.effective_nusd is not None and exchange.headers.get(_USAGE_COMMENT_HEADER):
+        call_id = print_id(CALL, passage.call_id)
+        comment = passage.surface.usage_comment(print_usd(end.effective_nusd), call_id)
+    return comment + answer.tap.terminal
+
+
+async def _synced(passage: Passage, services: Services) -> None:
+    """With `durability = power` nothing final is released before it is on the disk."""
+    if services.settings.power:
+        await services.journal.synced(passage.last_seq)

@@ -1,0 +1,97 @@
+"""reserve: money and tokens for one attempt, in one atomic step, appended to the journal before it is believed.
+
+402 only when what is *spent* plus this hold exceeds a limit. Where only other calls' holds are in the way the call
+waits; when that takes too long it is a 429 that an SDK's own retry turns into success.
+"""
+
+from __future__ import annotations
+
+from gateway.core.errors import ModelUnpriced
+from gateway.core.ids import make_id
+from gateway.core.limits import Want
+from gateway.core.ports import Composed
+from gateway.core.records import Hold
+from gateway.flow.services import HARD_UNITS, Services
+from gateway.flow.state import Attempt, Passage, Target
+from gateway.limits.refusal import refusal_for
+from gateway.pricing.arithmetic import pinned
+from gateway.pricing.bound import Bound, hold_bound
+
+
+async def reserve(passage: Passage, services: Services, composed: Composed, target: Target) -> Attempt:
+    """An attempt whose HOLD is in the journal.
+
+    Raises ModelUnpriced, BudgetExceeded, BudgetReserved, RateLimited, UsageLogUnavailable; nothing is held then.
+    """
+    clock = services.clock
+    now_ms = clock.now_ms()
+    bound = hold_bound(composed.head, target.sheet, now_ms)
+    deadline_ns = clock.monotonic_ns() + int(services.settings.reserve_wait_s * 1e9)
+    while True:
+        wants = _wants(services, passage, target, bound, now_ms)
+        blocked = services.limits.check(wants)
+        if blocked is None:
+            return _hold(passage, services, composed, target, bound, wants, now_ms)
+        left_s = (deadline_ns - clock.monotonic_ns()) / 1e9
+        if blocked.by_spent or left_s <= 0:
+            raise refusal_for(blocked, now_ms, services.settings.budget_status)
+        await services.limits.freed(wants, left_s)
+        now_ms = clock.now_ms()
+
+
+def _wants(services: Services, passage: Passage, target: Target, bound: Bound, now_ms: int) -> tuple[Want, ...]:
+    wants = services.wants.reserve(passage.caller.key, now_ms, bound.nusd or 0, bound.tokens)
+    if bound.nusd is None:
+        for want in wants:
+            if want.enforced and want.limit.unit in HARD_UNITS:
+                raise ModelUnpriced(
+                    f"The cost of {target.deployment.id} cannot be bounded: {bound.reason}. This key has a hard "
+                    "budget that such a call could overrun. Use another model, or ask an operator to price this one.",
+                    param="model",
+                )
+    return wants
+
+
+def _hold(
+    passage: Passage,
+    services: Services,
+    composed: Composed,
+    target: Target,
+    bound: Bound,
+    wants: tuple[Want, ...],
+    now_ms: int,
+) -> Attempt:
+    caller = passage.caller
+    head = composed.head
+    hold = Hold(
+        ts_ms=now_ms,
+        attempt_id=make_id(now_ms, services.entropy.bytes(10)),
+        attempt_no=len(passage.attempts) + 1,
+        org=caller.key.org,
+        team=caller.key.team,
+        key_id=caller.key.key_id,
+        user=caller.user,
+        session=caller.session,
+        tags=caller.tags,
+        endpoint=passage.surface.name,
+        model_asked=head.model,
+        deployment=target.deployment.id,
+        provider=target.deployment.provider,
+        model=target.deployment.model,
+        config_revision=passage.policy.revision,
+        started_ms=passage.started_ms,
+        takes=tuple(want.take for want in wants),
+        counts=() if passage.counts_recorded else passage.counts,
+        bound_nusd=bound.nusd,
+        input_estimate=passage.features.input_estimate,
+        rates=pinned(target.sheet, now_ms) if target.sheet is not None else (),
+        stream=head.stream,
+    )
+    services.journal.append(hold, passage.call_id)
+    services.limits.apply(hold, passage.call_id)
+    passage.counts_recorded = True
+    attempt = Attempt(
+        hold=hold, target=target, requested_tier=head.service_tier, started_ns=services.clock.monotonic_ns()
+    )
+    passage.attempts.append(attempt)
+    return attempt

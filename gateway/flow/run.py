@@ -1,0 +1,120 @@
+"""The request path. Read it top to bottom: this is what happens to a call, and all branching is here.
+
+A call that cannot be identified is counted. From identification on, every call ends with exactly one SETTLE, whatever
+happens to it: an answer, a refusal, a failure, a caller that goes away, a shutdown. Settling is one synchronous append,
+so it also happens while a cancellation is passing through.
+"""
+
+from __future__ import annotations
+
+from gateway.core.call import AnswerHead
+from gateway.core.caller import Permission
+from gateway.core.errors import CallRefused, FaregateError
+from gateway.core.ids import make_id
+from gateway.core.ports import Exchange, Surface
+from gateway.core.records import Features
+from gateway.core.tokens import estimate_tokens
+from gateway.flow.abandon import Abandonable, ClientGone
+from gateway.flow.admit import admit
+from gateway.flow.answer import WholeAnswer, call_headers
+from gateway.flow.dispatch import dispatch
+from gateway.flow.guard import guard
+from gateway.flow.identify import identify
+from gateway.flow.plan import plan
+from gateway.flow.relay import relay_stream, relay_whole
+from gateway.flow.services import Services
+from gateway.flow.settle import end_open_attempts, settle
+from gateway.flow.state import Passage
+from gateway.flow.trace import read_traceparent
+
+CLIENT_CLOSED = 499
+
+
+async def run(exchange: Exchange, surface: Surface, permission: Permission, services: Services) -> None:
+    """Answers one call on `exchange`. Raises only what refuses it before it was identified (not recorded then)."""
+    passage = _identified(exchange, surface, permission, services)
+    try:
+        await _walk(exchange, passage, services)
+    except ClientGone:
+        end_open_attempts(passage, services, "client_gone", "client_gone")
+        settle(passage, services, "client_gone", CLIENT_CLOSED, "client_gone")
+    except FaregateError as error:
+        end_open_attempts(passage, services, "error", error.code)
+        settle(passage, services, "refused" if isinstance(error, CallRefused) else "error", error.status, error.code)
+        await _answer_error(exchange, passage, surface, error)
+    finally:
+        if not passage.settled:  # a cancellation from outside, or a fault of our own
+            end_open_attempts(passage, services, "lost", "cancelled")
+            settle(passage, services, "error", CLIENT_CLOSED, "cancelled")
+
+
+def _identified(exchange: Exchange, surface: Surface, permission: Permission, services: Services) -> Passage:
+    """identify, and the policy this call will see to its end."""
+    clock, configuration = services.clock, services.configuration
+    now_ms = clock.now_ms()
+    stale_ms = int(services.settings.stale_keys_s * 1000)
+    caller = identify(exchange.headers, configuration.keys, permission, now_ms, stale_ms)
+    call_id = make_id(now_ms, services.entropy.bytes(10))
+    trace_id, parent_span_id = read_traceparent(exchange.headers.get("traceparent", ""), call_id)
+    retry = exchange.headers.get("x-stainless-retry-count", "0")
+    return Passage(
+        call_id=call_id,
+        surface=surface,
+        policy=configuration.policy,
+        started_ms=now_ms,
+        received_ns=exchange.received_ns,
+        trace_id=trace_id,
+        span_id=services.entropy.bytes(8),
+        parent_span_id=parent_span_id,
+        client_retry=int(retry) if retry.isdigit() and len(retry) < 4 else 0,
+        caller=caller,
+    )
+
+
+async def _walk(exchange: Exchange, passage: Passage, services: Services) -> None:
+    surface, caller = passage.surface, passage.caller
+    with Abandonable(exchange.disconnect, True):
+        body = await exchange.body()
+
+    head = surface.read_head(body)
+    passage.composed = composed = services.composer.compose(caller, body, head)
+    passage.features = Features(
+        body_bytes=len(body),
+        messages=composed.head.messages,
+        tools=composed.head.tools,
+        media=composed.head.media,
+        input_estimate=estimate_tokens(composed.head.text_bytes),
+        max_output_tokens=composed.head.max_output_tokens or 0,
+        choices=composed.head.choices,
+    )
+    passage.composed = composed = guard(services.guards, caller, composed, surface, passage.verdicts)
+
+    admit(passage, services, composed.head.model, services.clock.now_ms())
+
+    remembered = await services.recall.find(caller, composed)
+    if remembered is not None:
+        settle(passage, services, "ok", 200)
+        await exchange.start(AnswerHead(200, tuple(call_headers(passage))))
+        await exchange.finish(remembered)
+        return
+
+    targets = plan(passage.policy, caller.key, composed.head.model)
+    answer = await dispatch(passage, services, exchange, composed, targets)  # reserve is taken for each attempt
+    if isinstance(answer, WholeAnswer):
+        await relay_whole(passage, services, exchange, answer)  # settles before the last byte
+    else:
+        await relay_stream(passage, services, exchange, answer)
+
+
+async def _answer_error(exchange: Exchange, passage: Passage, surface: Surface, error: FaregateError) -> None:
+    """The error in the caller's dialect: as a reply, or inside the stream when that has begun."""
+    if exchange.started:
+        await exchange.finish(surface.stream_error(error))
+        return
+    body = surface.error_body(error)
+    headers = call_headers(passage)
+    headers.extend((name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items())
+    headers.append((b"content-type", b"application/json"))
+    headers.append((b"content-length", str(len(body)).encode()))
+    await exchange.start(AnswerHead(error.status, tuple(headers)))
+    await exchange.finish(body)

@@ -1,0 +1,73 @@
+"""What has become known of one call on its way. Steps write it, settle reads it; it lives as long as the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.core.caller import Caller
+from gateway.core.charge import PriceSheet
+from gateway.core.config import Deployment, Policy, ProviderSettings
+from gateway.core.limits import Take
+from gateway.core.ports import Composed, Surface
+from gateway.core.records import AttemptEnd, Features, Hold
+from gateway.core.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One planned deployment with all a dispatch needs to know of it. `sheet` None: the model has no price."""
+
+    deployment: Deployment
+    provider: ProviderSettings
+    sheet: PriceSheet | None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One dispatch: its hold, what was observed, and whether its end is already in the journal."""
+
+    hold: Hold
+    target: Target
+    requested_tier: str
+    started_ns: int
+    dispatched: bool = False
+    ended: bool = False
+    status: int = 0
+    first_token_ns: int = 0
+    usage: Usage | None = None
+    output_bytes: int = 0
+    model_served: str = ""
+    finish_reason: str = ""
+    refusal: bool = False
+    upstream_id: str = ""
+    end: AttemptEnd | None = None
+    """What was posted; None while it runs and for an attempt that was voided."""
+
+
+@dataclass(slots=True)
+class Passage:
+    """The state of one call from identification to settlement. Times are ns of the monotonic clock."""
+
+    call_id: bytes
+    surface: Surface
+    policy: Policy
+    started_ms: int
+    received_ns: int
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    client_retry: int
+    caller: Caller
+    composed: Composed | None = None
+    features: Features = field(default_factory=Features)
+    verdicts: list[str] = field(default_factory=list)
+    counts: tuple[Take, ...] = ()
+    counts_recorded: bool = False
+    attempts: list[Attempt] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
+    upstream_ns: int = 0
+    """Time spent waiting for the provider; the rest of the duration is the gateway's own."""
+    settled: bool = False
+    last_seq: int = 0
+    """The SETTLE's place in the journal."""
+    rate_headers: tuple[tuple[bytes, bytes], ...] = ()

@@ -1,0 +1,268 @@
+"""Taking over the journal of a process that is gone, closing it for good, and deleting what is no longer needed.
+
+A free lock means that its process has ended; then everything it appended is in the files. The adopter repairs the
+end, appends what the dead process owed (`ledger.adopt`), and seals. A sealed journal is never written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from gateway.core.errors import JournalUnreadable, UsageLogUnavailable
+from gateway.core.ports import Clock
+from gateway.journal.disk import Disk
+from gateway.journal.folder import Scan, Sealed, active_segments, scan_file, sealed_seq, write_seal
+from gateway.journal.format import SEGMENT_HEADER_BYTES, SegmentHeader
+from gateway.journal.segment import (
+    LOCK_NAME,
+    RESERVE_NAME,
+    SEALED_NAME,
+    Segment,
+    Written,
+    activate,
+    create_segment,
+    open_segment,
+    read_header,
+    segment_numbers,
+    segment_path,
+    zero,
+)
+from gateway.journal.tape import Tape
+from gateway.journal.writer import REAL_DISK, JournalWriter, lock_directory
+
+_OF_SEALED = (RESERVE_NAME, LOCK_NAME, SEALED_NAME)
+"""What is left of a sealed journal without segments, in the order to delete it: the marker last."""
+
+
+class AdoptedJournal:
+    """A dead process's journal, locked and repaired. `last_seq` is where that process ended.
+
+    Read it (`read_journal`), append the closing records to `writer`, then `seal`; `release` leaves it for another try.
+    """
+
+    __slots__ = ("_clock", "_disk", "directory", "last_seq", "writer")
+
+    def __init__(self, directory: Path, writer: JournalWriter, *, clock: Clock, disk: Disk) -> None:
+        self.directory = directory
+        self.writer = writer
+        self.last_seq = writer.last_seq
+        self._clock = clock
+        self._disk = disk
+
+    @property
+    def journal_id(self) -> bytes:
+        return self.writer.journal_id
+
+    def seal(self) -> int:
+        """Makes everything durable, gives unused space back and writes the marker; returns the journal's last seq.
+
+        Raises UsageLogUnavailable, and lets go of the lock, when the disk does not confirm: adopt it again later.
+        """
+        writer, disk = self.writer, self._disk
+        try:
+            writer.stop()
+            if writer.synced_seq != writer.last_seq:
+                raise UsageLogUnavailable(f"{self.directory} cannot be sealed: its last records are not durable")
+            _trim(disk, self.directory)
+            write_seal(disk, self.directory, Sealed(writer.last_seq, self._clock.now_ms()))
+        except OSError as error:
+            raise UsageLogUnavailable(f"{self.directory} cannot be sealed: {error}") from error
+        finally:
+            writer.close()
+        return writer.last_seq
+
+    def release(self) -> None:
+        """Closes it unsealed."""
+        self.writer.close()
+
+
+def adopt(
+    directory: Path,
+    *,
+    clock: Clock,
+    segment_bytes: int,
+    reserve_bytes: int,
+    sync_ms: int,
+    disk: Disk = REAL_DISK,
+) -> AdoptedJournal | None:
+    """The journal in `directory`, or None while a living process holds it, when it is sealed, or is not one yet.
+
+    Raises UsageLogUnavailable when the disk does not let it be repaired, JournalUnreadable when a newer version wrote
+    it.
+    """
+    if sealed_seq(directory) is not None:
+        return None
+    try:
+        lock_fd = lock_directory(directory, wait=False)
+    except (BlockingIOError, FileNotFoundError):
+        return None
+    tape: Tape | None = None
+    try:
+        segments = active_segments(disk, directory)
+        if not segments or sealed_seq(directory) is not None:
+            os.close(lock_fd)
+            return None
+        _remove_unused(disk, directory)
+        tape = _open_tape(directory, segments, clock=clock, segment_bytes=segment_bytes, disk=disk)
+        last_seq, unsynced = _repair(tape, segments, reserve_bytes)
+    except (OSError, JournalUnreadable) as error:
+        if tape is not None:
+            tape.close()
+            for segment in tape.done:
+                disk.close(segment.fd)
+        os.close(lock_fd)
+        if isinstance(error, JournalUnreadable):
+            raise
+        if isinstance(error, FileNotFoundError):
+            return None  # its creation failed, or it was deleted, meanwhile
+        raise UsageLogUnavailable(f"{directory} cannot be adopted: {error}") from error
+    writer = JournalWriter(tape, lock_fd=lock_fd, last_seq=last_seq, sync_ms=sync_ms, unsynced=unsynced)
+    return AdoptedJournal(directory, writer, clock=clock, disk=disk)
+
+
+def delete_segments(
+    directory: Path, through_seq: int, *, created_before_ms: int | None = None, disk: Disk = REAL_DISK
+) -> int:
+    """Deletes the oldest segments, as long as all their records are at or before `through_seq`; how many it deleted.
+
+    The newest segment stays, unless the journal is sealed; when nothing is left of a sealed journal, its folder goes
+    too. `created_before_ms` keeps segments whose newest record may be younger.
+    """
+    segments = active_segments(disk, directory)
+    sealed = sealed_seq(directory)
+    deleted = 0
+    for index, header in enumerate(segments):
+        newest = index == len(segments) - 1
+        if newest and (sealed is None or sealed > through_seq):
+            break
+        until_ms = header.created_ms if newest else segments[index + 1].created_ms
+        if created_before_ms is not None and until_ms >= created_before_ms:
+            break
+        path = segment_path(directory, header.number)
+        # Looked at, not concluded from the next one's first seq: that may repeat records of this one.
+        if any(seq > through_seq for seq, _ in scan_file(disk, path).records):
+            break
+        disk.unlink(path)
+        deleted += 1
+    if deleted == len(segments) and sealed is not None and set(os.listdir(directory)) <= set(_OF_SEALED):
+        for name in _OF_SEALED:
+            (directory / name).unlink(missing_ok=True)
+        directory.rmdir()
+    return deleted
+
+
+# ------------------------------------------------------------ adoption, step by step
+
+
+def _open_tape(directory: Path, segments: list[SegmentHeader], *, clock: Clock, segment_bytes: int, disk: Disk) -> Tape:
+    newest = segments[-1]
+    current = open_segment(disk, segment_path(directory, newest.number), newest.number, SEGMENT_HEADER_BYTES)
+    return Tape(
+        directory,
+        newest.journal_id,
+        current,
+        None,
+        top=max(segment_numbers(directory)),
+        segment_bytes=segment_bytes,
+        clock=clock,
+        disk=disk,
+    )
+
+
+def _repair(tape: Tape, segments: list[SegmentHeader], reserve_bytes: int) -> tuple[int, list[bytes]]:
+    """Positions `tape` after the last record; (last seq, the records at the end that may not be durable yet)."""
+    disk, directory = tape.disk, tape.directory
+    current = tape.current
+    scan = scan_file(disk, current.path)
+    records = dict(scan.records)
+    _end_at(disk, current, scan)
+    # Segments that begin with the same seq are attempts to write the same records again. One may have been cut short
+    # by the crash: what it lacks is in those before it.
+    in_newest = len(records)
+    for header in reversed(segments[:-1]):
+        path = segment_path(directory, header.number)
+        earlier = scan_file(disk, path).records
+        records = {seq: data for seq, data in earlier if seq >= segments[-1].first_seq} | records
+        tape.retired.insert(0, open_segment(disk, path, header.number, path.stat().st_size))
+        if header.first_seq < segments[-1].first_seq:
+            break
+    lacking = len(records) > in_newest
+    last_seq = max(records, default=segments[-1].first_seq - 1)
+    reserved = _open_reserve(tape, reserve_bytes)
+    if reserved and reserved[-1][0] > last_seq and tape.reserve is not None:
+        tape.reserved_from = reserved[0][0]
+        tape.retired.append(current)
+        tape.current = tape.reserve
+        records |= dict(reserved)
+        last_seq = reserved[-1][0]
+    at_risk = _last_run(sorted(records.items()))
+    if lacking:
+        try:
+            tape.carry(at_risk)
+        except OSError:
+            if not tape.in_reserve:
+                tape.enter_reserve(at_risk, distrust=True)
+    return last_seq, [data for _, data in at_risk]
+
+
+def _end_at(disk: Disk, segment: Segment, scan: Scan) -> None:
+    """The next record goes after the last valid one, and what is behind it is overwritten with zeros.
+
+    Behind damage the segment is left as it is and counts as full: a reader that waits at the damage is told by the
+    next file that it must look beyond.
+    """
+    segment.offset = scan.end
+    if scan.damaged:
+        segment.offset = segment.size
+    else:
+        zero(disk, segment.fd, scan.end, segment.size)
+
+
+def _open_reserve(tape: Tape, reserve_bytes: int) -> list[Written]:
+    """The reserve as it is, with the records it took last; a new one when there is none."""
+    disk, path = tape.disk, tape.directory / RESERVE_NAME
+    if read_header(disk, path) is not None:
+        scan = scan_file(disk, path)
+        tape.reserve = open_segment(disk, path, 0, scan.end)
+        return _last_run(scan.records)
+    with contextlib.suppress(OSError):  # the disk is full: the segment's own room is what there is
+        path.unlink(missing_ok=True)
+        reserve = create_segment(disk, path, 0, reserve_bytes)
+        activate(disk, reserve, tape.journal_id, 0, tape.clock.now_ms())
+        tape.reserve = reserve
+    return []
+
+
+def _last_run(records: list[Written]) -> list[Written]:
+    """The records at the end whose seqs follow each other; what lies before them was written again elsewhere."""
+    start = len(records) - 1
+    while start > 0 and records[start - 1][0] == records[start][0] - 1:
+        start -= 1
+    return records[max(start, 0) :]
+
+
+def _remove_unused(disk: Disk, directory: Path) -> None:
+    """Prepared segments that were never used. One with a damaged header stays: its records may matter to somebody."""
+    for number in segment_numbers(directory):
+        path = segment_path(directory, number)
+        if read_header(disk, path) is None and not scan_file(disk, path).records:
+            disk.unlink(path)
+
+
+def _trim(disk: Disk, directory: Path) -> None:
+    """A sealed journal takes the room of its records only; the reserve stays only if it alone holds some."""
+    last_seq = 0
+    for header in active_segments(disk, directory)[-1:]:
+        path = segment_path(directory, header.number)
+        scan = scan_file(disk, path)
+        last_seq = max((seq for seq, _ in scan.records), default=header.first_seq - 1)
+        os.truncate(path, scan.end)
+    reserve = directory / RESERVE_NAME
+    if reserve.exists():
+        scan = scan_file(disk, reserve)
+        if any(seq > last_seq for seq, _ in scan.records):
+            os.truncate(reserve, scan.end)
+        else:
+            disk.unlink(reserve)

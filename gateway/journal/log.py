@@ -1,0 +1,346 @@
+"""The append path and the sync path of a journal, without the thread and the event loop around them.
+
+`append` may be called from any thread and never waits for the disk to be durable; `sync` and `prepare` belong to one
+other thread. Each record is kept in memory until an fdatasync that began after it has succeeded: a failed one means
+that its file can no longer be trusted (the kernel may have dropped the pages and marked them clean), so everything
+unsynced is written again to a new file, with the same seqs, and the old file is never synced again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from gateway.core.errors import UsageLogUnavailable
+from gateway.core.records import ADMITTING, TYPE_OF, AnyRecord, RecordType, encode_record
+from gateway.journal.disk import NO_SPACE, Pwrite
+from gateway.journal.format import MAX_PAYLOAD_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, pack_record
+from gateway.journal.segment import Segment, Written, create_segment, segment_path, write_record
+from gateway.journal.tape import Tape
+
+CLOSING_BYTES = 4096
+"""Room kept for each open call's end and SETTLE, which take about 1.3 KiB with usual usage."""
+MAX_UNSYNCED_RECORDS = 100_000
+"""More than this in memory without a successful sync: the disk hangs, and no new call is admitted."""
+FAILURES_TO_STOP = 2
+
+_PLAIN, _ADMITTING, _SHEDDABLE, _ENDING = 0, 1, 2, 3
+_HOLD = int(RecordType.HOLD)
+_SETTLE = int(RecordType.SETTLE)
+_CARE = dict.fromkeys(ADMITTING, _ADMITTING) | {RecordType.PROGRESS: _SHEDDABLE, RecordType.SETTLE: _ENDING}
+_KINDS = {cls: (int(kind), _CARE.get(kind, _PLAIN)) for cls, kind in TYPE_OF.items()}
+"""Plain integers: hashing an enumeration member costs more than the checksum."""
+
+_log = logging.getLogger("faregate.journal")
+
+
+class Log:
+    """Records in, seqs out. `refusal` says why new calls are not admitted; empty when they are."""
+
+    __slots__ = (
+        "_closed",
+        "_dirty",
+        "_failures",
+        "_keep",
+        "_largest_record",
+        "_lock",
+        "_must_carry",
+        "_no_segment",
+        "_open_calls",
+        "_pwrite",
+        "_unsynced",
+        "_wake",
+        "last_seq",
+        "refusal",
+        "synced_seq",
+        "tape",
+    )
+
+    def __init__(
+        self, tape: Tape, *, last_seq: int, unsynced: Sequence[bytes], pwrite: Pwrite, wake: Callable[[], None]
+    ) -> None:
+        """`unsynced` are the records up to `last_seq` that stand in the present files, perhaps not durably."""
+        self.tape = tape
+        self.last_seq = last_seq
+        self.synced_seq = last_seq - len(unsynced)
+        self.refusal = ""
+        self._pwrite = pwrite
+        self._wake = wake
+        self._lock = Lock()
+        # Records up to last_seq, without their seqs: bytes alone are nothing for the garbage collector to look at.
+        self._unsynced: deque[bytes] = deque(unsynced)
+        self._keep = self._unsynced.append
+        self._open_calls: set[bytes] = set()
+        self._failures = 0
+        self._no_segment = ""
+        self._dirty = False
+        self._closed = False
+        self._must_carry = False
+        self._largest_record = min(MAX_PAYLOAD_BYTES + RECORD_HEADER_BYTES, tape.segment_bytes - SEGMENT_HEADER_BYTES)
+
+    # ------------------------------------------------------------ the appending thread
+
+    def append(self, record: AnyRecord, call_id: bytes) -> int:
+        """The record's seq, once it is in the kernel. core.ports.Journal says what it raises.
+
+        `call_id` is 16 bytes, or empty for records of no call (STAT, HANDOVER).
+        """
+        kind, care = _KINDS[type(record)]
+        payload = encode_record(record)
+        with self._lock:
+            if care and self._gate(kind, care, call_id):
+                return self.last_seq
+            seq = self.last_seq + 1
+            data = pack_record(kind, seq, call_id, payload)
+            segment = self.tape.current
+            offset = segment.offset
+            end = offset + len(data)
+            if end > segment.size:
+                self._place(seq, data, care, 0, None)
+            else:
+                try:
+                    written = self._pwrite(segment.fd, data, offset)
+                except OSError as error:
+                    self._place(seq, data, care, 0, error)
+                else:
+                    if offset + written == end:
+                        segment.offset = end
+                    else:
+                        self._place(seq, data, care, written, None)
+            self.last_seq = seq
+            self._keep(data)
+            if care:
+                self._follow(kind, call_id)
+            if not self._dirty:
+                self._dirty = True
+                self._wake()
+        return seq
+
+    def _gate(self, kind: int, care: int, call_id: bytes) -> bool:
+        """True when a PROGRESS is given up for the room of those that must settle. Raises for what may not come in."""
+        tape = self.tape
+        calls = self._open_calls
+        if care == _SHEDDABLE:
+            return tape.in_reserve and tape.room < len(calls) * CLOSING_BYTES
+        if care == _ADMITTING:
+            if self.refusal:
+                raise UsageLogUnavailable(f"the usage log takes no new calls: {self.refusal}")
+            if len(self._unsynced) > MAX_UNSYNCED_RECORDS:
+                raise UsageLogUnavailable("the usage log takes no new calls: the disk does not confirm what it got")
+            if kind == _HOLD and call_id not in calls and (len(calls) + 1) * CLOSING_BYTES > tape.room:
+                raise UsageLogUnavailable("the usage log takes no new calls: running ones need the room that is left")
+        return False
+
+    def _follow(self, kind: int, call_id: bytes) -> None:
+        if kind == _HOLD:
+            self._open_calls.add(call_id)
+        elif kind == _SETTLE:
+            self._open_calls.discard(call_id)
+
+    def _place(self, seq: int, data: bytes, care: int, written: int, error: OSError | None) -> None:
+        """Appends where the present file did not take all of it. Raises UsageLogUnavailable when no file does."""
+        tape = self.tape
+        if self._closed:
+            raise UsageLogUnavailable("the journal is closed")
+        if len(data) > self._largest_record:
+            raise ValueError(f"a record of {len(data)} bytes is longer than a journal record may be")
+        try:
+            if written:
+                write_record(tape.disk, tape.current, data, written)
+                return
+        except OSError as failed:
+            error = failed
+        try:
+            if error is not None and error.errno not in NO_SPACE:
+                self._note_failure(tape.current, error)
+                tape.carry(self._not_safe((seq, data)))
+                self._must_carry = False
+            elif tape.in_reserve:
+                raise error or OSError(errno.ENOSPC, "the reserved file is full")
+            else:
+                tape.advance(seq)
+                self._wake()
+                write_record(tape.disk, tape.current, data)
+        except OSError as failed:
+            self._place_in_reserve(seq, data, care, failed)
+
+    def _place_in_reserve(self, seq: int, data: bytes, care: int, error: OSError) -> None:
+        tape = self.tape
+        self._note_no_segment(error)
+        self._wake()
+        if care == _ADMITTING:
+            raise UsageLogUnavailable(f"the usage log takes no new calls: {error}") from error
+        # Where the disk fails, what is not synced yet goes along: the file it is in may lose it.
+        distrust = error.errno not in NO_SPACE
+        try:
+            tape.enter_reserve([*self._numbered(), (seq, data)] if distrust else [(seq, data)], distrust=distrust)
+        except OSError as failed:
+            _log.critical("record %d of %s is lost: %s, then %s", seq, tape.directory, error, failed)
+            raise UsageLogUnavailable(f"the usage log cannot take this record: {failed}") from failed
+        if distrust:
+            self._must_carry = False
+
+    # ------------------------------------------------------------ the syncing thread
+
+    def sync(self) -> bool:
+        """Makes everything appended before this call durable. False when a disk failed: call again, not too soon."""
+        tape = self.tape
+        with self._lock:
+            self._dirty = False
+            if self._must_carry:
+                self._carry()
+                if self._must_carry:
+                    self._failures += 1
+                    self._refresh()
+                    return False
+            target = self.last_seq
+            if target == self.synced_seq:
+                return True
+            moves = tape.moves
+            files = [*tape.retired, tape.current]
+        for segment in files:
+            try:
+                tape.disk.fdatasync(segment.fd)
+            except OSError as error:
+                with self._lock:
+                    self._dirty = True
+                    self._note_failure(segment, error)
+                    if tape.moves == moves:  # else an append has left that file already
+                        self._must_carry = True
+                        self._carry()
+                return False
+        with self._lock:
+            if tape.moves != moves:
+                self._dirty = True  # written again elsewhere meanwhile: what was synced is not where it is now
+                self._wake()
+                return True
+            self._confirm(target, files[:-1])
+        return True
+
+    def prepare(self) -> None:
+        """Makes the next segment ahead of its use, so that going on in it is no stall; leaves the reserve with it."""
+        tape = self.tape
+        with self._lock:
+            if self._closed or (tape.spare is not None and not tape.in_reserve and not self._no_segment):
+                return
+            number = tape.next_number() if tape.spare is None else 0
+        spare: Segment | None = None
+        if number:
+            try:
+                spare = create_segment(tape.disk, segment_path(tape.directory, number), number, tape.segment_bytes)
+            except OSError as error:
+                with self._lock:
+                    self._note_no_segment(error)
+                return
+        with self._lock:
+            if spare is not None and not tape.take_spare(spare):
+                self._wake()  # a later one was made meanwhile: look again what is needed
+                return
+            try:
+                if tape.in_reserve:
+                    tape.carry(self._not_safe())
+                    self._must_carry = False
+                    self._dirty = True
+                    self._wake()
+            except OSError as error:
+                self._note_no_segment(error)
+                return
+            if self._no_segment:
+                _log.warning("journal %s has room for new segments again", tape.directory)
+                self._no_segment = ""
+            self._refresh()
+
+    def close_done(self) -> None:
+        """Closes files that are not written any more and gives back what they had allocated beyond their records."""
+        with self._lock:
+            done, self.tape.done = self.tape.done, []
+        for segment in done:
+            with contextlib.suppress(OSError):  # space only; a dead file may refuse
+                self.tape.disk.truncate(segment.fd, segment.offset)
+            self.tape.disk.close(segment.fd)
+
+    def abandon(self, reason: str) -> None:
+        """Nobody syncs any more: no new call is admitted, running ones still settle."""
+        with self._lock:
+            self._note_no_segment(OSError(reason))
+
+    def close(self) -> None:
+        """No append after this; the caller has synced. Space that was allocated ahead is given back."""
+        with self._lock:
+            self._closed = True
+            self._refresh()
+            self.tape.close()
+        self.close_done()
+
+    def _confirm(self, target: int, retired: list[Segment]) -> None:
+        """Everything up to `target` is durable."""
+        tape = self.tape
+        for _ in range(len(self._unsynced) - (self.last_seq - target)):
+            self._unsynced.popleft()
+        self.synced_seq = target
+        for segment in retired:
+            tape.retired.remove(segment)
+            tape.done.append(segment)
+        if self._failures:
+            _log.warning("journal %s is written and synced again", tape.directory)
+            self._failures = 0
+            self._refresh()
+        try:
+            tape.clear_reserve()
+        except OSError as error:
+            _log.error("the reserved file of %s cannot be emptied, will be tried again: %s", tape.directory, error)
+
+    def _carry(self) -> None:
+        """Leaves files whose sync failed for a new segment, else the reserve; tried again when neither takes it."""
+        records: list[Written] = []
+        try:
+            records = self._not_safe()
+            self.tape.carry(records)
+        except OSError as error:
+            self._note_no_segment(error)
+            if self.tape.in_reserve:
+                return
+            try:
+                self.tape.enter_reserve(records, distrust=True)
+            except OSError:
+                return
+        self._must_carry = False
+
+    def _not_safe(self, *more: Written) -> list[Written]:
+        """What must be in a new file before the present ones can be left. Raises OSError."""
+        records = dict(self.tape.reserved_records()) if self.tape.in_reserve else {}
+        records.update(self._numbered())
+        records.update(more)
+        if max(records) - min(records) != len(records) - 1:
+            raise OSError(errno.EIO, "the reserved file cannot be read back")
+        return sorted(records.items())
+
+    def _numbered(self) -> list[Written]:
+        return list(enumerate(self._unsynced, self.last_seq - len(self._unsynced) + 1))
+
+    # ------------------------------------------------------------ trouble
+
+    def _note_failure(self, segment: Segment, error: OSError) -> None:
+        self._failures += 1
+        _log.error("writing %s failed, going on in another file: %s", segment.path, error)
+        self._refresh()
+
+    def _note_no_segment(self, error: OSError) -> None:
+        if not self._no_segment:
+            _log.error("journal %s gets no new segment, new calls are refused: %s", self.tape.directory, error)
+        self._no_segment = str(error)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._closed:
+            self.refusal = "it is closed"
+        elif self._no_segment:
+            self.refusal = f"there is no room for another segment ({self._no_segment})"
+        elif self._failures >= FAILURES_TO_STOP:
+            self.refusal = "its disk fails"
+        else:
+            self.refusal = ""

@@ -1,0 +1,152 @@
+"""What a caller is told when a limit is in the way: which one, how much of it is left, and when to come back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from gateway.core.errors import BudgetExceeded, BudgetReserved, CallRefused, RateLimited
+from gateway.core.limits import Blocked, Unit
+from gateway.core.money import print_usd
+from gateway.limits.text import print_amount, print_limit
+
+DEFAULT_BUDGET_STATUS = 402
+MAX_RETRY_S = 60
+"""The longest `retry-after` sent. Some SDKs sleep for as long as they are told, others give up above a minute: a longer
+wait is told as `resets_at` with `x-should-retry: false`, which all of them obey."""
+RESERVED_RETRY_S = 5
+"""When to come back while other calls' holds are in the way: about the length of a call."""
+MAX_RESERVED_RETRY_S = 10
+
+_STOP = {"x-should-retry": "false"}
+
+
+def refusal_for(blocked: Blocked, now_ms: int, budget_status: int = DEFAULT_BUDGET_STATUS) -> CallRefused:
+    """The error of a blocked call: BudgetExceeded for spent money (status `budget_status`), BudgetReserved where only
+    running calls' holds are in the way, RateLimited for spent requests and tokens."""
+    unit = blocked.want.limit.unit
+    if not blocked.by_spent:
+        return _reserved(blocked, now_ms)
+    if unit is Unit.USD:
+        return _exceeded(blocked, now_ms, budget_status)
+    return _rate_limited(blocked, now_ms)
+
+
+def _exceeded(blocked: Blocked, now_ms: int, status: int) -> BudgetExceeded:
+    want = blocked.want
+    text = (
+        f"The budget of {print_limit(want.limit)} for {scope_text(blocked)} does not allow this call: "
+        f"{print_usd(blocked.spent)} USD are spent, {print_usd(blocked.reserved)} USD are reserved by running calls "
+        f"and this call may cost up to {print_usd(want.take.amount)} USD."
+    )
+    if want.take.amount > want.limit.amount:
+        advice = "It is more than the whole budget: give a lower max_tokens, send less, or have the budget raised."
+    elif want.resets_ms is None:
+        advice = "The budget does not reset: have it raised, or give a lower max_tokens."
+    else:
+        advice = f"Wait until {iso(_reset_ms(blocked))}, give a lower max_tokens, or have the budget raised."
+    error = BudgetExceeded(f"{text} {advice}", headers=_STOP, extra=_facts(blocked))
+    error.status = status
+    return error
+
+
+def _reserved(blocked: Blocked, now_ms: int) -> BudgetReserved:
+    want = blocked.want
+    unit = want.limit.unit
+    wait_s = RESERVED_RETRY_S
+    if blocked.frees_ms is not None:
+        wait_s = min(MAX_RESERVED_RETRY_S, max(1, -(-(blocked.frees_ms - now_ms) // 1000)), wait_s)
+    return BudgetReserved(
+        f"What is left of {print_limit(want.limit)} for {scope_text(blocked)} is reserved by running calls: "
+        f"{print_amount(unit, blocked.spent)} spent, {print_amount(unit, blocked.reserved)} reserved, up to "
+        f"{print_amount(unit, want.take.amount)} needed. Reservations end with their calls: retry in {wait_s} s.",
+        headers={"retry-after": str(wait_s)},
+        extra=_facts(blocked),
+    )
+
+
+def _rate_limited(blocked: Blocked, now_ms: int) -> RateLimited:
+    want = blocked.want
+    limit = want.limit
+    headers = {
+        f"x-ratelimit-limit-{limit.unit.value}": str(limit.amount),
+        f"x-ratelimit-remaining-{limit.unit.value}": str(max(0, limit.amount - blocked.spent - blocked.reserved)),
+    }
+    reset_ms = _reset_ms(blocked)
+    wait_ms = max(1, reset_ms - now_ms) if reset_ms is not None else None
+    if wait_ms is not None:
+        headers[f"x-ratelimit-reset-{limit.unit.value}"] = print_wait(wait_ms)
+    if want.take.amount > limit.amount:
+        headers |= _STOP
+        advice = "It is more than the whole limit: give a lower max_tokens, send less, or have the limit raised."
+    elif wait_ms is None:
+        headers |= _STOP
+        advice = "The limit does not reset: have it raised."
+    elif wait_ms > MAX_RETRY_S * 1000:
+        headers |= _STOP
+        advice = f"Wait until {iso(reset_ms)}, or have the limit raised."
+    else:
+        headers |= {"retry-after": str(-(-wait_ms // 1000)), "retry-after-ms": str(wait_ms)}
+        advice = f"Retry in {wait_ms / 1000:.1f} s."
+    used = print_amount(limit.unit, blocked.spent)
+    need = (
+        "" if limit.unit is Unit.REQUESTS else f" and this call may need {print_amount(limit.unit, want.take.amount)}"
+    )
+    return RateLimited(
+        f"The rate limit of {print_limit(limit)} for {scope_text(blocked)} is used up: {used} taken{need}. {advice}",
+        headers=headers,
+        extra=_facts(blocked),
+    )
+
+
+def _reset_ms(blocked: Blocked) -> int | None:
+    """When it is worth coming back: the moment there is room, else the end of the window."""
+    return blocked.frees_ms if blocked.frees_ms is not None else blocked.want.resets_ms
+
+
+def _facts(blocked: Blocked) -> dict[str, object]:
+    """The machine-readable members. Money is exact USD as text, with the same integers in nano-USD beside it."""
+    want = blocked.want
+    limit = want.limit
+    amounts = {
+        "limit": limit.amount,
+        "spent": blocked.spent,
+        "reserved": blocked.reserved,
+        "required": want.take.amount,
+    }
+    reset_ms = _reset_ms(blocked)
+    facts: dict[str, object] = {"scope": scope_text(blocked), "limit_id": limit.id, "unit": limit.unit.value}
+    if limit.unit is Unit.USD:
+        facts |= {name: print_usd(amount) for name, amount in amounts.items()}
+        facts |= {f"{name}_nusd": amount for name, amount in amounts.items()}
+    else:
+        facts |= amounts
+    facts["resets_at"] = None if reset_ms is None else -(-reset_ms // 1000)
+    facts["resets_at_iso"] = None if reset_ms is None else iso(reset_ms)
+    return facts
+
+
+def scope_text(blocked: Blocked) -> str:
+    """`team:growth`; the counter's name tells the value where the limit says `*`."""
+    limit = blocked.want.limit
+    values = blocked.want.take.counter.removeprefix(f"{limit.id}|").rpartition("|")[0].split(",")
+    if len(values) != len(limit.scope):
+        values = [value for _, value in limit.scope]
+    return " ".join(f"{dimension}:{value}" for (dimension, _), value in zip(limit.scope, values, strict=True)) or "all"
+
+
+def iso(ms: int | None) -> str:
+    """RFC 3339 in UTC, whole seconds rounded up: nobody comes back too early. Empty for None."""
+    if ms is None:
+        return ""
+    return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def print_wait(ms: int) -> str:
+    """A length of time as OpenAI's rate-limit headers write it: `120ms`, `12s`, `6m0s`, `1h2m3s`; rounded up."""
+    if ms < 1000:
+        return f"{ms}ms"
+    minutes, seconds = divmod(-(-ms // 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

@@ -1,0 +1,30 @@
+"""Policy: a key may ask only for the models it names (patterns with `*`); a key that names none may ask for any."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from gateway.core.call import Head
+from gateway.core.caller import Caller
+from gateway.core.verdict import Verdict
+
+
+class AllowedModels:
+    """core.ports.Guard on the model asked for."""
+
+    __slots__ = ()
+    name = "allowed_models"
+    _ALLOW = Verdict("allow", "allowed_models")
+
+    def check(self, caller: Caller, head: Head, body: bytes) -> Verdict:
+        names = caller.key.models
+        if not names or any(name == head.model or fnmatchcase(head.model, name) for name in names):
+            return self._ALLOW
+        return Verdict(
+            "deny",
+            self.name,
+            reason=f"This key may not use the model {head.model!r}. It may use: {', '.join(names[:20])}.",
+        )
+
+
+MEMBER = AllowedModels()

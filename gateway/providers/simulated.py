@@ -1,0 +1,13 @@
+"""The simulated provider that ships with Faregate. Callers steer its latency and faults with `x-sim-*` headers."""
+
+from __future__ import annotations
+
+from gateway.providers.row import RETRY_HEADERS, UPSTREAM_ID, ProviderRow
+
+MEMBER = ProviderRow(
+    kind="simulated",
+    dialect="openai_chat",
+    credential_required=False,
+    reply_headers=(UPSTREAM_ID, *RETRY_HEADERS),
+    forwarded_prefixes=("x-sim-",),
+)

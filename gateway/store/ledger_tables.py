@@ -1,0 +1,253 @@
+"""The ledger's tables. Rows are inserted once and never changed, but for three projections: a call's row is filled in
+when its SETTLE arrives, rollups and refusal counts are added to, a journal's cursor moves.
+
+Ids are the 16 raw bytes, times ms UTC, money integer nano-USD (NULL: unpriced, never 0), durations µs.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, cast
+
+from sqlalchemy import Index, MetaData, Table, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from gateway.store.engine import BIG, BLOB, CLUSTERED, FLAG, STRICT, TEXT
+
+
+class LedgerTable(SQLModel):
+    """The base: keeps the ledger's tables apart from the configuration's."""
+
+    metadata: ClassVar[MetaData] = MetaData()
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The SQLAlchemy table behind a SQLModel class."""
+    return cast(Table, model.__table__)  # type: ignore[attr-defined]
+
+
+class CallTable(LedgerTable, table=True):
+    """One call: begun by its first HOLD (`outcome` running, `seq` NULL), completed by its SETTLE."""
+
+    __tablename__ = "call"
+    __table_args__ = (
+        UniqueConstraint("journal_id", "seq", name="call_delivery"),
+        Index("call_by_org", "org", "started_ms", "call_id"),
+        Index("call_by_team", "org", "team", "started_ms", "call_id"),
+        Index("call_by_key", "key_id", "started_ms", "call_id"),
+        STRICT,
+    )
+
+    call_id: bytes = Field(primary_key=True, sa_type=BLOB)
+    journal_id: bytes | None = Field(default=None, sa_type=BLOB)
+    seq: int | None = Field(default=None, sa_type=BIG)
+    started_ms: int = Field(sa_type=BIG)
+    ended_ms: int | None = Field(default=None, sa_type=BIG)
+    org: str = Field(sa_type=TEXT)
+    team: str = Field(sa_type=TEXT)
+    key_id: str = Field(sa_type=TEXT)
+    end_user: str = Field(sa_type=TEXT)
+    session: str = Field(sa_type=TEXT)
+    tags: str = Field(sa_type=TEXT)
+    endpoint: str = Field(sa_type=TEXT)
+    stream: bool = Field(sa_type=FLAG)
+    model_asked: str = Field(sa_type=TEXT)
+    model_planned: str = Field(sa_type=TEXT)
+    model_served: str = Field(sa_type=TEXT)
+    deployment: str = Field(sa_type=TEXT)
+    provider: str = Field(sa_type=TEXT)
+    outcome: str = Field(sa_type=TEXT)
+    status: int = Field(sa_type=BIG)
+    error_code: str = Field(sa_type=TEXT)
+    finish_reason: str = Field(sa_type=TEXT)
+    refusal: bool = Field(sa_type=FLAG)
+    attempts: int = Field(sa_type=BIG)
+    causes: str = Field(sa_type=TEXT)
+    cost_state: str = Field(sa_type=TEXT)
+    list_nusd: int | None = Field(default=None, sa_type=BIG)
+    effective_nusd: int | None = Field(default=None, sa_type=BIG)
+    input_tokens: int = Field(sa_type=BIG)
+    output_tokens: int = Field(sa_type=BIG)
+    ttft_us: int = Field(sa_type=BIG)
+    duration_us: int = Field(sa_type=BIG)
+    overhead_us: int = Field(sa_type=BIG)
+    config_revision: int = Field(sa_type=BIG)
+    verdicts: str = Field(sa_type=TEXT)
+    features: str = Field(sa_type=TEXT)
+    row_ids: str = Field(sa_type=TEXT)
+    raw_usage: bytes = Field(sa_type=BLOB)
+    trace_id: bytes = Field(sa_type=BLOB)
+    span_id: bytes = Field(sa_type=BLOB)
+    parent_span_id: bytes = Field(sa_type=BLOB)
+    prompt: str = Field(sa_type=TEXT)
+    prompt_version: str = Field(sa_type=TEXT)
+    experiment: str = Field(sa_type=TEXT)
+    variant: str = Field(sa_type=TEXT)
+    purpose: str = Field(sa_type=TEXT)
+    client_retry: int = Field(sa_type=BIG)
+
+
+class AttemptTable(LedgerTable, table=True):
+    """One HOLD: who asked what of whom, and the bound that was reserved. The dimensions of its postings."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        UniqueConstraint("journal_id", "seq", name="attempt_delivery"),
+        Index("attempt_by_call", "call_id"),
+        STRICT,
+    )
+
+    attempt_id: bytes = Field(primary_key=True, sa_type=BLOB)
+    call_id: bytes = Field(sa_type=BLOB)
+    journal_id: bytes = Field(sa_type=BLOB)
+    seq: int = Field(sa_type=BIG)
+    number: int = Field(sa_type=BIG)
+    held_ms: int = Field(sa_type=BIG)
+    started_ms: int = Field(sa_type=BIG)
+    org: str = Field(sa_type=TEXT)
+    team: str = Field(sa_type=TEXT)
+    key_id: str = Field(sa_type=TEXT)
+    endpoint: str = Field(sa_type=TEXT)
+    model_asked: str = Field(sa_type=TEXT)
+    provider: str = Field(sa_type=TEXT)
+    deployment: str = Field(sa_type=TEXT)
+    model: str = Field(sa_type=TEXT)
+    bound_nusd: int | None = Field(default=None, sa_type=BIG)
+    input_estimate: int = Field(sa_type=BIG)
+    config_revision: int = Field(sa_type=BIG)
+
+
+class PostingTable(LedgerTable, table=True):
+    """What one ATTEMPT_END (or VOID: outcome `void`, all 0) posted: the head of its lines.
+
+    Its key is the accounting identity: an attempt ends once, which is `('attempt', 0)`; re-rating adds further kinds.
+    """
+
+    __tablename__ = "posting"
+    __table_args__ = (
+        UniqueConstraint("journal_id", "seq", name="posting_delivery"),
+        Index("posting_by_call", "call_id"),
+        STRICT,
+    )
+
+    attempt_id: bytes = Field(primary_key=True, sa_type=BLOB)
+    kind: str = Field(primary_key=True, sa_type=TEXT)
+    revision: int = Field(primary_key=True, sa_type=BIG)
+    call_id: bytes = Field(sa_type=BLOB)
+    journal_id: bytes = Field(sa_type=BLOB)
+    seq: int = Field(sa_type=BIG)
+    posted_ms: int = Field(sa_type=BIG)
+    outcome: str = Field(sa_type=TEXT)
+    cause: str = Field(sa_type=TEXT)
+    status: int = Field(sa_type=BIG)
+    state: str = Field(sa_type=TEXT)
+    source: str = Field(sa_type=TEXT)
+    list_nusd: int | None = Field(default=None, sa_type=BIG)
+    effective_nusd: int | None = Field(default=None, sa_type=BIG)
+    input_tokens: int = Field(sa_type=BIG)
+    output_tokens: int = Field(sa_type=BIG)
+    reasoning_tokens: int = Field(sa_type=BIG)
+    raw_usage: bytes = Field(sa_type=BLOB)
+    served_tier: str = Field(sa_type=TEXT)
+    model_served: str = Field(sa_type=TEXT)
+    finish_reason: str = Field(sa_type=TEXT)
+    upstream_id: str = Field(sa_type=TEXT)
+    ttft_us: int = Field(sa_type=BIG)
+    duration_us: int = Field(sa_type=BIG)
+
+
+class LedgerLineTable(LedgerTable, table=True):
+    """One meter of one posting. Amounts are NULL when it is unpriced."""
+
+    __tablename__ = "ledger_line"
+    __table_args__ = (CLUSTERED,)
+
+    attempt_id: bytes = Field(primary_key=True, sa_type=BLOB)
+    kind: str = Field(primary_key=True, sa_type=TEXT)
+    revision: int = Field(primary_key=True, sa_type=BIG)
+    line_no: int = Field(primary_key=True, sa_type=BIG)
+    journal_id: bytes = Field(sa_type=BLOB)
+    seq: int = Field(sa_type=BIG)
+    meter: str = Field(sa_type=TEXT)
+    quantity: int = Field(sa_type=BIG)
+    rate_pico: int | None = Field(default=None, sa_type=BIG)
+    per: int = Field(sa_type=BIG)
+    list_nusd: int | None = Field(default=None, sa_type=BIG)
+    effective_nusd: int | None = Field(default=None, sa_type=BIG)
+    row_id: str = Field(sa_type=TEXT)
+
+
+class RollupHourTable(LedgerTable, table=True):
+    """Sums by the hour in which the call began. Calls come from SETTLE, tokens and money from postings."""
+
+    __tablename__ = "rollup_hour"
+    __table_args__ = (CLUSTERED,)
+
+    org: str = Field(primary_key=True, sa_type=TEXT)
+    hour_ms: int = Field(primary_key=True, sa_type=BIG)
+    team: str = Field(primary_key=True, sa_type=TEXT)
+    key_id: str = Field(primary_key=True, sa_type=TEXT)
+    model: str = Field(primary_key=True, sa_type=TEXT)
+    provider: str = Field(primary_key=True, sa_type=TEXT)
+    deployment: str = Field(primary_key=True, sa_type=TEXT)
+    endpoint: str = Field(primary_key=True, sa_type=TEXT)
+    calls: int = Field(sa_type=BIG)
+    errors: int = Field(sa_type=BIG)
+    refused: int = Field(sa_type=BIG)
+    unpriced_calls: int = Field(sa_type=BIG)
+    duration_us: int = Field(sa_type=BIG)
+    attempts: int = Field(sa_type=BIG)
+    input_tokens: int = Field(sa_type=BIG)
+    output_tokens: int = Field(sa_type=BIG)
+    list_nusd: int = Field(sa_type=BIG)
+    effective_nusd: int = Field(sa_type=BIG)
+    estimated_nusd: int = Field(sa_type=BIG)
+
+
+class JournalCursorTable(LedgerTable, table=True):
+    """How far a journal is in SQL: everything up to `seq` is stored or dead-lettered."""
+
+    __tablename__ = "journal_cursor"
+    __table_args__ = (CLUSTERED,)
+
+    journal_id: bytes = Field(primary_key=True, sa_type=BLOB)
+    seq: int = Field(sa_type=BIG)
+    segment: int = Field(sa_type=BIG)
+    offset: int = Field(sa_type=BIG)
+    newest_ms: int = Field(sa_type=BIG)
+
+
+class DeadLetterTable(LedgerTable, table=True):
+    """A record that was not stored as it came, or is an alarm, and why. `payload` is its msgpack."""
+
+    __tablename__ = "dead_letter"
+    __table_args__ = (STRICT,)
+
+    journal_id: bytes = Field(primary_key=True, sa_type=BLOB)
+    seq: int = Field(primary_key=True, sa_type=BIG)
+    call_id: bytes = Field(sa_type=BLOB)
+    record_type: int = Field(sa_type=BIG)
+    reason: str = Field(sa_type=TEXT)
+    detail: str = Field(sa_type=TEXT)
+    payload: bytes = Field(sa_type=BLOB)
+    recorded_ms: int = Field(sa_type=BIG)
+
+
+class RefusalStatTable(LedgerTable, table=True):
+    """Refusals before identification, by hour and error code."""
+
+    __tablename__ = "refusal_stat"
+    __table_args__ = (CLUSTERED,)
+
+    hour_ms: int = Field(primary_key=True, sa_type=BIG)
+    code: str = Field(primary_key=True, sa_type=TEXT)
+    count: int = Field(sa_type=BIG)
+
+
+CALL = table_of(CallTable)
+ATTEMPT = table_of(AttemptTable)
+POSTING = table_of(PostingTable)
+LEDGER_LINE = table_of(LedgerLineTable)
+ROLLUP_HOUR = table_of(RollupHourTable)
+JOURNAL_CURSOR = table_of(JournalCursorTable)
+DEAD_LETTER = table_of(DeadLetterTable)
+REFUSAL_STAT = table_of(RefusalStatTable)

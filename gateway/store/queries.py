@@ -1,0 +1,251 @@
+"""Reads of the ledger for people: spend from rollups, calls and attempts by index. All in one read transaction each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, Select, String, and_, cast, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from gateway.core.charge import Line
+from gateway.core.errors import BadRequest
+from gateway.core.ids import ATTEMPT as ATTEMPT_PREFIX
+from gateway.core.ids import CALL as CALL_PREFIX
+from gateway.core.ids import parse_id, print_id
+from gateway.core.queries import SPEND_DIMENSIONS, AttemptRow, CallRow, Freshness, QueryScope, SpendRow
+from gateway.store.engine import is_sqlite, reading
+from gateway.store.ledger_rows import HOUR_MS, RUNNING
+from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, JOURNAL_CURSOR, LEDGER_LINE, POSTING, ROLLUP_HOUR
+
+MOST_ROWS = 10_000
+_COLUMN_OF = {
+    "org": "org",
+    "team": "team",
+    "key": "key_id",
+    "model": "model",
+    "provider": "provider",
+    "deployment": "deployment",
+    "endpoint": "endpoint",
+}
+_TIME_FORMATS = {
+    # dimension: (SQLite strftime, PostgreSQL to_char), the same text
+    "hour": ("%Y-%m-%dT%H:00Z", 'YYYY-MM-DD"T"HH24":00Z"'),
+    "day": ("%Y-%m-%d", "YYYY-MM-DD"),
+    "month": ("%Y-%m", "YYYY-MM"),
+}
+_SUMS = (
+    "calls",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "effective_nusd",
+    "list_nusd",
+    "estimated_nusd",
+    "unpriced_calls",
+)
+
+
+class SqlLedgerQueries:
+    """core.queries.LedgerQueries over SQL. `behind_bytes` says how much journal is not in SQL yet (the bookkeeper's
+    figure); without it freshness claims 0."""
+
+    def __init__(self, engine: AsyncEngine, behind_bytes: Callable[[], int] = lambda: 0) -> None:
+        self._engine = engine
+        self._behind_bytes = behind_bytes
+
+    async def spend(
+        self, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int = 1000
+    ) -> list[SpendRow]:
+        """See the port. Time groups are UTC text: `2026-09-21T14:00Z`, `2026-09-21`, `2026-09`. Raises BadRequest."""
+        unknown = [word for word in by if word not in SPEND_DIMENSIONS]
+        if unknown:
+            raise BadRequest(f"unknown dimension {unknown[0]!r}: use {', '.join(SPEND_DIMENSIONS)}", param="by")
+        table = ROLLUP_HOUR.c
+        groups = [self._group(word) for word in by]
+        sums = [func.coalesce(func.sum(table[word]), 0).label(word) for word in _SUMS]
+        first_ms, last_ms = from_ms - from_ms % HOUR_MS, -(-to_ms // HOUR_MS) * HOUR_MS
+        query = select(*groups, *sums).where(*_within(scope, table), table.hour_ms >= first_ms, table.hour_ms < last_ms)
+        if groups:
+            query = query.group_by(*groups)
+        times = [group for word, group in zip(by, groups, strict=True) if word in _TIME_FORMATS]
+        effective = sums[_SUMS.index("effective_nusd")]
+        query = query.order_by(*times, effective.desc(), *groups).limit(_bounded(limit))
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(query)).all()
+        return [_spend_row(row, len(groups)) for row in rows]
+
+    async def calls(
+        self, scope: QueryScope, *, before_ms: int | None = None, before_id: str = "", limit: int = 50
+    ) -> list[CallRow]:
+        """See the port. `before_id` is the printed id of the last call of the page before. Raises BadRequest."""
+        table = CALL.c
+        query = select(CALL).where(*_within(scope, table))
+        if before_id:
+            raw = parse_id(CALL_PREFIX, before_id)
+            if raw is None or before_ms is None:
+                raise BadRequest("before_id is the id of a call and goes with before_ms", param="before_id")
+            query = query.where(tuple_(table.started_ms, table.call_id) < tuple_(before_ms, raw))
+        elif before_ms is not None:
+            query = query.where(table.started_ms < before_ms)
+        query = query.order_by(table.started_ms.desc(), table.call_id.desc()).limit(_bounded(limit))
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(query)).all()
+        return [_call_row(row) for row in rows]
+
+    async def call(self, scope: QueryScope, call_id: bytes) -> tuple[CallRow, tuple[AttemptRow, ...]] | None:
+        """See the port. Attempts in order; of each its posting as first made, not as re-rated since."""
+        async with reading(self._engine) as connection:
+            found = await connection.execute(select(CALL).where(CALL.c.call_id == call_id, *_within(scope, CALL.c)))
+            row = found.first()
+            if row is None:
+                return None
+            attempts = await _attempts(connection, call_id)
+        return _call_row(row), attempts
+
+    async def freshness(self) -> Freshness:
+        async with reading(self._engine) as connection:
+            newest_ms = (await connection.execute(select(func.max(JOURNAL_CURSOR.c.newest_ms)))).scalar()
+            dead_letters = (await connection.execute(select(func.count()).select_from(DEAD_LETTER))).scalar()
+        return Freshness(newest_ms or 0, self._behind_bytes(), dead_letters or 0)
+
+    def _group(self, word: str) -> ColumnElement[Any]:
+        if word not in _TIME_FORMATS:
+            return ROLLUP_HOUR.c[_COLUMN_OF[word]].label(f"by_{word}")
+        seconds = ROLLUP_HOUR.c.hour_ms // 1000
+        for_sqlite, for_postgres = _TIME_FORMATS[word]
+        if is_sqlite(self._engine):
+            return func.strftime(for_sqlite, seconds, "unixepoch").label(f"by_{word}")
+        return func.to_char(func.timezone("UTC", func.to_timestamp(seconds)), cast(for_postgres, String)).label(
+            f"by_{word}"
+        )
+
+
+def _within(scope: QueryScope, columns: Any) -> list[ColumnElement[bool]]:
+    """The rows a scope may see, as conditions: no query of this file is without them."""
+    conditions: list[ColumnElement[bool]] = [columns.org == scope.org]
+    if scope.team is not None:
+        conditions.append(columns.team == scope.team)
+    if scope.key_id is not None:
+        conditions.append(columns.key_id == scope.key_id)
+    return conditions
+
+
+def _bounded(limit: int) -> int:
+    return max(1, min(limit, MOST_ROWS))
+
+
+async def _attempts(connection: AsyncConnection, call_id: bytes) -> tuple[AttemptRow, ...]:
+    joined: Select[Any] = (
+        select(ATTEMPT.c.attempt_id, ATTEMPT.c.number, ATTEMPT.c.deployment, ATTEMPT.c.bound_nusd)
+        .add_columns(*(POSTING.c[word] for word in _POSTED))
+        .select_from(
+            ATTEMPT.outerjoin(
+                POSTING,
+                and_(
+                    POSTING.c.attempt_id == ATTEMPT.c.attempt_id,
+                    POSTING.c.kind == "attempt",
+                    POSTING.c.revision == 0,
+                ),
+            )
+        )
+        .where(ATTEMPT.c.call_id == call_id)
+        .order_by(ATTEMPT.c.number, ATTEMPT.c.seq)
+    )
+    attempts = (await connection.execute(joined)).all()
+    lines: dict[bytes, list[Line]] = {}
+    wanted = (
+        select(LEDGER_LINE)
+        .where(LEDGER_LINE.c.attempt_id.in_([row.attempt_id for row in attempts]))
+        .where(LEDGER_LINE.c.kind == "attempt", LEDGER_LINE.c.revision == 0)
+        .order_by(LEDGER_LINE.c.attempt_id, LEDGER_LINE.c.line_no)
+    )
+    for row in await connection.execute(wanted):
+        amounts = (row.list_nusd, row.effective_nusd)
+        lines.setdefault(row.attempt_id, []).append(
+            Line(row.meter, row.quantity, row.rate_pico, row.per, *amounts, row.row_id)
+        )
+    return tuple(_attempt_row(row, tuple(lines.get(row.attempt_id, ()))) for row in attempts)
+
+
+_POSTED = (
+    "outcome",
+    "cause",
+    "status",
+    "state",
+    "source",
+    "effective_nusd",
+    "list_nusd",
+    "input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "ttft_us",
+    "duration_us",
+    "raw_usage",
+)
+
+
+def _attempt_row(row: Row[Any], lines: tuple[Line, ...]) -> AttemptRow:
+    ended = row.outcome is not None
+    return AttemptRow(
+        attempt_id=print_id(ATTEMPT_PREFIX, row.attempt_id),
+        number=row.number,
+        deployment=row.deployment,
+        outcome=row.outcome if ended else RUNNING,
+        cause=row.cause or "",
+        status=row.status or 0,
+        state=row.state or "",
+        source=row.source or "",
+        effective_nusd=row.effective_nusd,
+        list_nusd=row.list_nusd,
+        bound_nusd=row.bound_nusd,
+        input_tokens=row.input_tokens or 0,
+        output_tokens=row.output_tokens or 0,
+        reasoning_tokens=row.reasoning_tokens or 0,
+        ttft_us=row.ttft_us if ended else -1,
+        duration_us=row.duration_us if ended else -1,
+        lines=lines,
+        raw_usage=(row.raw_usage or b"").decode("utf-8", "replace"),
+    )
+
+
+def _call_row(row: Row[Any]) -> CallRow:
+    return CallRow(
+        call_id=print_id(CALL_PREFIX, row.call_id),
+        started_ms=row.started_ms,
+        org=row.org,
+        team=row.team,
+        key_id=row.key_id,
+        user=row.end_user,
+        session=row.session,
+        tags=msgspec.json.decode(row.tags, type=dict[str, str]),
+        endpoint=row.endpoint,
+        stream=bool(row.stream),
+        model_asked=row.model_asked,
+        model_served=row.model_served,
+        deployment=row.deployment,
+        provider=row.provider,
+        outcome=row.outcome,
+        status=row.status,
+        error_code=row.error_code,
+        finish_reason=row.finish_reason,
+        attempts=row.attempts,
+        causes=msgspec.json.decode(row.causes, type=tuple[str, ...]),
+        cost_state=row.cost_state,
+        effective_nusd=row.effective_nusd,
+        list_nusd=row.list_nusd,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        ttft_us=row.ttft_us,
+        duration_us=row.duration_us,
+        overhead_us=row.overhead_us,
+        config_revision=row.config_revision,
+        trace_id=row.trace_id.hex(),
+    )
+
+
+def _spend_row(row: Row[Any], groups: int) -> SpendRow:
+    # PostgreSQL sums BIGINT as NUMERIC; every one of these is an integer.
+    sums = dict(zip(_SUMS, (int(value) for value in row[groups:]), strict=True))
+    return SpendRow(group=tuple(str(value) for value in row[:groups]), **sums)
