@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from gateway.desk.parts import DeskParts
     from gateway.store.config_store import SqlConfigStore
+    from gateway.store.ledger_writer import LedgerWriter
 
 LOG = logging.getLogger("faregate")
 HEARTBEAT_S = 15.0
@@ -354,6 +355,31 @@ async def run_desk(settings: Settings) -> None:
 
 async def run_bookkeeper(settings: Settings) -> None:
     """The bookkeeper until SIGTERM; what is left is written first."""
+    from gateway.bookkeeper import bookkeeper
+
+    async with _bookkeeping_store(settings) as (ledger, config):
+        await bookkeeper.run_bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), say_ready)
+
+
+@asynccontextmanager
+async def _bookkeeping_store(settings: Settings) -> AsyncIterator[tuple[LedgerWriter, SqlConfigStore]]:
+    """What the bookkeeper writes to and the configuration it publishes, on SQL connections of their own."""
+    from gateway.store.config_store import SqlConfigStore
+    from gateway.store.engine import open_engine
+    from gateway.store.ledger_writer import LedgerWriter
+
+    clock, entropy = SystemClock(), SystemEntropy()
+    peppers = load_peppers(settings.secrets_dir / "peppers.json", entropy)
+    ledger_engine = open_engine(settings.database_url, settings.data_dir, "ledger")
+    config_engine = open_engine(settings.database_url, settings.data_dir, "config")
+    try:
+        yield (
+            LedgerWriter(ledger_engine),
+            SqlConfigStore(config_engine, peppers, entropy, clock, settings.key_env),
+        )
+    finally:
+        await ledger_engine.dispose()
+        await config_engine.dispose()
 
 
 ROLES: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {

@@ -135,7 +135,7 @@ class Supervisor:
 
     async def _start_all(self) -> None:
         for child in self._extra:
-            await self._start(child)
+            await self._start(child, wait=False)
             self._keep(child)
         await self._start(self._desk, wait=not self._settings.last_good_file.exists())
         self._keep(self._desk)

@@ -17,10 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
-from gateway.cli.asgi import AsgiApp, ask
+from gateway.cli.asgi import ask
+from gateway.core.errors import ConfigInvalid, Conflict, FaregateError
+from gateway.settings import Settings, read_settings
 
+URL_VARIABLE = "FAREGATE_URL"
+KEY_VARIABLE = "FAREGATE_API_KEY"
 LOCAL_HEADER = "x-faregate-local"
 ORG_HEADER = "x-faregate-org"
+RESTART_WAIT_S = 5.0
 TIMEOUT_S = 30.0
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
@@ -136,7 +141,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-OpenDesk = AbstractAsyncContextManager[tuple[AsgiApp, str]]
+OpenDesk = AbstractAsyncContextManager[tuple[Any, str]]
 """The desk's application and its local token, for as long as the data folder's lock is held."""
 
 
@@ -194,3 +199,57 @@ def wait_for(socket_path: Path, seconds: float) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def open_client(environment: Mapping[str, str], org: str = "") -> Client:
+    """The desk that FAREGATE_URL and FAREGATE_API_KEY name, else this machine's. Raises Failed."""
+    url, key = environment.get(URL_VARIABLE, ""), environment.get(KEY_VARIABLE, "")
+    if not url:
+        return local_client(_settings(environment), org)
+    if not key:
+        raise Failed(f"{URL_VARIABLE} is set, but {KEY_VARIABLE} is not. Set it to a key whose role may do this.", True)
+    if org:
+        raise Failed("--org is for this machine's own gateway; over the network a key acts in its own org.", True)
+    return HttpClient(url, {"authorization": f"Bearer {key}"})
+
+
+def local_client(settings: Settings, org: str = "") -> Client:
+    """The desk of this data folder: over its socket when a server owns the folder, else its code here.
+
+    Raises Failed: neither can be had, and what to do.
+    """
+    headers = {ORG_HEADER: org} if org else {}
+    if answers(settings.desk_socket):
+        return _socket_client(settings, headers)
+    from gateway.app import open_local
+
+    try:
+        return InProcessClient(open_local(settings), headers)
+    except Conflict as error:
+        # A server owns the folder: its desk is starting or restarting.
+        if wait_for(settings.desk_socket, RESTART_WAIT_S):
+            return _socket_client(settings, headers)
+        raise Failed(f"{error.message} Its control plane does not answer; look at the server's log.") from error
+    except FaregateError as error:
+        raise Failed(error.message) from error
+    except OSError as error:
+        raise Failed(f"The data folder {settings.data_dir} cannot be used: {error.strerror or error}") from error
+
+
+def _socket_client(settings: Settings, headers: Mapping[str, str]) -> Client:
+    path = settings.secrets_dir / "local.token"
+    try:
+        token = path.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise Failed(
+            f"{path} cannot be read: {error}. Run this as the user that Faregate runs as, or set {URL_VARIABLE} and "
+            f"{KEY_VARIABLE}."
+        ) from error
+    return HttpClient("http://desk", {**headers, LOCAL_HEADER: token}, settings.desk_socket)
+
+
+def _settings(environment: Mapping[str, str]) -> Settings:
+    try:
+        return read_settings(environment)
+    except ConfigInvalid as error:
+        raise Failed(error.message, True) from error

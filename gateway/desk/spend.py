@@ -10,7 +10,6 @@ from gateway.core.caller import KeyRecord, Permission, Role, team_scope
 from gateway.core.errors import BadRequest, NotFound
 from gateway.core.ids import CALL, parse_id, time_of
 from gateway.core.limits import Limit, Unit, WindowKind
-from gateway.core.money import print_usd
 from gateway.core.queries import SPEND_DIMENSIONS, QueryScope, SpendRow
 from gateway.desk.errors import NotRecordedYet
 from gateway.desk.guard import Asker, Row
@@ -21,6 +20,7 @@ from gateway.desk.spend_shapes import (
     CallReply,
     FreshnessReply,
     ModelSums,
+    Money,
     OwnLimit,
     PeriodReply,
     SpendGroup,
@@ -97,7 +97,7 @@ class SpendDesk:
             to_ms=to_ms,
             to_at=print_moment(to_ms),
             data=[_group(dimensions, row) for row in rows],
-            total=Sums.model_validate(sums_members(total_of(whole))),
+            total=Sums(**sums_members(total_of(whole))),
             truncated=len(found) > limit,
             freshness=FreshnessReply.of(await self._ledger.freshness()),
         )
@@ -173,7 +173,7 @@ def _moment(text: str, now_ms: int, param: str) -> int:
 
 def _group(dimensions: list[str], row: SpendRow) -> SpendGroup:
     named = dict(zip(dimensions, row.group, strict=True))
-    return SpendGroup.model_validate({"group": named, **sums_members(row)})
+    return SpendGroup(group=named, **sums_members(row))
 
 
 def _period(from_ms: int, resets_ms: int, rows: list[SpendRow]) -> PeriodReply:
@@ -182,8 +182,8 @@ def _period(from_ms: int, resets_ms: int, rows: list[SpendRow]) -> PeriodReply:
         from_at=print_moment(from_ms),
         resets_ms=resets_ms,
         resets_at=print_moment(resets_ms),
-        total=Sums.model_validate(sums_members(total_of(rows))),
-        by_model=[ModelSums.model_validate({"model": row.group[0], **sums_members(row)}) for row in rows],
+        by_model=[ModelSums(model=row.group[0], **sums_members(row)) for row in rows],
+        **sums_members(total_of(rows)),
     )
 
 
@@ -191,16 +191,7 @@ def _own_limit(limit: Limit, spent: dict[WindowKind, int], key_id: str) -> OwnLi
     """With what is spent where the sums at hand are exactly the limit's: this key's money in a UTC day or month."""
     mine = limit.scope == (("key", key_id),) and limit.unit is Unit.USD and limit.window.zone == "UTC"
     nusd = spent.get(limit.window.kind) if mine else None
-    members = limit_members(limit)
     if nusd is None:
-        return OwnLimit.model_validate(members)
-    remaining = max(0, limit.amount - nusd)
-    return OwnLimit.model_validate(
-        {
-            **members,
-            "spent_usd": print_usd(nusd),
-            "spent_nusd": nusd,
-            "remaining_usd": print_usd(remaining),
-            "remaining_nusd": remaining,
-        }
-    )
+        return OwnLimit.model_validate(limit_members(limit))
+    left = Money.of(max(0, limit.amount - nusd))
+    return OwnLimit.model_validate({**limit_members(limit), "spent": Money.of(nusd), "remaining": left})

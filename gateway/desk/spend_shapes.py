@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from gateway.core.charge import Line
-from gateway.core.money import PICO_PER_NANO, print_usd
+from gateway.core.money import NANO, PICO_PER_NANO, print_usd
 from gateway.core.queries import AttemptRow, CallRow, Freshness, SpendRow
 from gateway.desk.moments import print_moment
 from gateway.desk.shapes import LimitReply
 
-PICO_PER_USD = 1_000_000_000 * PICO_PER_NANO
+PICO_PER_USD = NANO * PICO_PER_NANO
 
 
-def usd(nusd: int | None) -> str | None:
-    return None if nusd is None else print_usd(nusd)
+class Money(BaseModel):
+    """An amount twice: exact decimal USD, and integer nano-USD. Null: unpriced, never 0."""
+
+    usd: Annotated[str | None, Field(examples=["0.00065"])]
+    nano_usd: Annotated[int | None, Field(examples=[650_000])]
+
+    @classmethod
+    def of(cls, nusd: int | None) -> Money:
+        return cls(usd=None if nusd is None else print_usd(nusd), nano_usd=nusd)
+
+
+class Cost(Money):
+    """Effective cost with its state (priced, unpriced, estimated), and the list price beside it."""
+
+    state: str
+    list: Money
+
+    @classmethod
+    def stated(cls, state: str, effective_nusd: int | None, list_nusd: int | None) -> Cost:
+        effective = Money.of(effective_nusd)
+        return cls(state=state, usd=effective.usd, nano_usd=effective.nano_usd, list=Money.of(list_nusd))
+
+
+class Tokens(BaseModel):
+    input_tokens: int
+    output_tokens: int
+
+
+class SummedCost(Money):
+    """Effective cost of what is priced; `estimated` is the part of it that is."""
+
+    list: Money
+    estimated: Money
 
 
 class Sums(BaseModel):
-    """Sums of calls. Effective cost is what is priced; `unpriced_calls` are not in it, `estimated` part of it is."""
+    """Sums of calls. `unpriced_calls` are not in the cost."""
 
     calls: int
     errors: int
-    input_tokens: int
-    output_tokens: int
-    effective_usd: str
-    effective_nusd: int
-    list_usd: str
-    list_nusd: int
-    estimated_usd: str
-    estimated_nusd: int
     unpriced_calls: int
+    usage: Tokens
+    cost: SummedCost
 
 
 class SpendGroup(Sums):
@@ -79,10 +104,8 @@ class LineReply(BaseModel):
     quantity: int
     rate_usd: Annotated[str | None, Field(description="USD for `per` units; null: no price.")]
     per: int
-    list_usd: str | None
-    list_nusd: int | None
-    effective_usd: str | None
-    effective_nusd: int | None
+    cost: Money
+    list: Money
     price_row: str
 
     @classmethod
@@ -92,10 +115,8 @@ class LineReply(BaseModel):
             quantity=line.quantity,
             rate_usd=None if line.rate_pico is None else print_rate(line.rate_pico),
             per=line.per,
-            list_usd=usd(line.list_nusd),
-            list_nusd=line.list_nusd,
-            effective_usd=usd(line.effective_nusd),
-            effective_nusd=line.effective_nusd,
+            cost=Money.of(line.effective_nusd),
+            list=Money.of(line.list_nusd),
             price_row=line.row_id,
         )
 
@@ -106,6 +127,10 @@ def print_rate(pico: int) -> str:
     return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
 
 
+class AttemptTokens(Tokens):
+    reasoning_tokens: Annotated[int, Field(description="A part of the output.")]
+
+
 class AttemptReply(BaseModel):
     id: str
     number: int
@@ -113,21 +138,14 @@ class AttemptReply(BaseModel):
     outcome: str
     cause: str
     status: int
-    cost_state: str
-    usage_source: str
-    effective_usd: str | None
-    effective_nusd: int | None
-    list_usd: str | None
-    list_nusd: int | None
-    reserved_usd: str | None
-    reserved_nusd: Annotated[int | None, Field(description="What was held for it before it was sent.")]
-    input_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
+    source: Annotated[str, Field(description="Who counted the usage: provider, estimated, cache, none.")]
+    cost: Cost
+    reserved: Annotated[Money, Field(description="What was held for it before it was sent.")]
+    usage: AttemptTokens
+    raw_usage: Annotated[str, Field(description="The provider's own usage JSON.")]
     first_token_ms: float | None
     duration_ms: float | None
     lines: list[LineReply]
-    raw_usage: Annotated[str, Field(description="The provider's own usage JSON.")]
 
     @classmethod
     def of(cls, row: AttemptRow) -> AttemptReply:
@@ -138,21 +156,18 @@ class AttemptReply(BaseModel):
             outcome=row.outcome,
             cause=row.cause,
             status=row.status,
-            cost_state=row.state,
-            usage_source=row.source,
-            effective_usd=usd(row.effective_nusd),
-            effective_nusd=row.effective_nusd,
-            list_usd=usd(row.list_nusd),
-            list_nusd=row.list_nusd,
-            reserved_usd=usd(row.bound_nusd),
-            reserved_nusd=row.bound_nusd,
-            input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens,
-            reasoning_tokens=row.reasoning_tokens,
+            source=row.source,
+            cost=Cost.stated(row.state, row.effective_nusd, row.list_nusd),
+            reserved=Money.of(row.bound_nusd),
+            usage=AttemptTokens(
+                input_tokens=row.input_tokens,
+                output_tokens=row.output_tokens,
+                reasoning_tokens=row.reasoning_tokens,
+            ),
+            raw_usage=row.raw_usage,
             first_token_ms=_ms(row.ttft_us),
             duration_ms=_ms(row.duration_us),
             lines=[LineReply.of(line) for line in row.lines],
-            raw_usage=row.raw_usage,
         )
 
 
@@ -178,13 +193,8 @@ class CallReply(BaseModel):
     status: int
     error_code: str | None
     finish_reason: str | None
-    cost_state: str
-    effective_usd: str | None
-    effective_nusd: int | None
-    list_usd: str | None
-    list_nusd: int | None
-    input_tokens: int
-    output_tokens: int
+    cost: Cost
+    usage: Tokens
     first_token_ms: float | None
     duration_ms: float | None
     gateway_ms: Annotated[float | None, Field(description="The gateway's own share of the duration.")]
@@ -214,13 +224,8 @@ class CallReply(BaseModel):
             status=row.status,
             error_code=row.error_code or None,
             finish_reason=row.finish_reason or None,
-            cost_state=row.cost_state,
-            effective_usd=usd(row.effective_nusd),
-            effective_nusd=row.effective_nusd,
-            list_usd=usd(row.list_nusd),
-            list_nusd=row.list_nusd,
-            input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens,
+            cost=Cost.stated(row.cost_state, row.effective_nusd, row.list_nusd),
+            usage=Tokens(input_tokens=row.input_tokens, output_tokens=row.output_tokens),
             first_token_ms=_ms(row.ttft_us),
             duration_ms=_ms(row.duration_us),
             gateway_ms=_ms(row.overhead_us),
@@ -240,24 +245,21 @@ class ModelSums(Sums):
     model: str
 
 
-class PeriodReply(BaseModel):
+class PeriodReply(Sums):
     """One calendar period of UTC up to now, and when it ends."""
 
     from_ms: int
     from_at: str
     resets_ms: int
     resets_at: str
-    total: Sums
     by_model: list[ModelSums]
 
 
 class OwnLimit(LimitReply):
     """A limit this key is held to. `spent` is known for its own money limits of a UTC day or month."""
 
-    spent_usd: str | None = None
-    spent_nusd: int | None = None
-    remaining_usd: str | None = None
-    remaining_nusd: int | None = None
+    spent: Money | None = None
+    remaining: Money | None = None
 
 
 class UsageReply(BaseModel):
@@ -271,20 +273,20 @@ class UsageReply(BaseModel):
     freshness: FreshnessReply
 
 
-def sums_members(row: SpendRow) -> dict[str, object]:
+def sums_members(row: SpendRow) -> dict[str, Any]:
     """The members of Sums."""
+    effective = Money.of(row.effective_nusd)
     return {
         "calls": row.calls,
         "errors": row.errors,
-        "input_tokens": row.input_tokens,
-        "output_tokens": row.output_tokens,
-        "effective_usd": print_usd(row.effective_nusd),
-        "effective_nusd": row.effective_nusd,
-        "list_usd": print_usd(row.list_nusd),
-        "list_nusd": row.list_nusd,
-        "estimated_usd": print_usd(row.estimated_nusd),
-        "estimated_nusd": row.estimated_nusd,
         "unpriced_calls": row.unpriced_calls,
+        "usage": Tokens(input_tokens=row.input_tokens, output_tokens=row.output_tokens),
+        "cost": SummedCost(
+            usd=effective.usd,
+            nano_usd=effective.nano_usd,
+            list=Money.of(row.list_nusd),
+            estimated=Money.of(row.estimated_nusd),
+        ),
     }
 
 

@@ -271,6 +271,8 @@ class Log:
     def close(self) -> None:
         """No append after this; the caller has synced. Space that was allocated ahead is given back."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             self._refresh()
             self.tape.close()

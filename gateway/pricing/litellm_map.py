@@ -114,11 +114,11 @@ def _rows(entry: Mapping[str, Any], source: str) -> Iterator[PriceRow]:
     for key, value in entry.items():
         match = _KEY.match(key)
         meter = _METERS.get(match["price"]) if match else None
-        if match is None or meter is None or not isinstance(value, Decimal | int) or value <= 0:
+        if match is None or meter is None or not isinstance(value, Decimal | int):
             continue
         # A double has noise in its 16th digit; pico-USD are 12 decimals, so rounding removes it and nothing else.
         pico = round(Decimal(value) * PICO_PER_USD)
-        if pico:
+        if pico > 0:
             tier, min_input = _TIERS[match["tier"] or ""], int(match["cliff"] or 0) * 1000
             yield PriceRow("", meter, pico, tier=tier, min_input=min_input, source=source)
 

@@ -34,6 +34,7 @@ class StoredAttempt(msgspec.Struct, frozen=True):
     """An attempt of one journal as SQL has it. `ends` counts its postings as an attempt; sums are of its lines."""
 
     attempt_id: bytes
+    seq: int
     ends: int
     outcome: str
     list_nusd: int | None
@@ -125,9 +126,9 @@ class SqlLedgerProof:
             rows = await connection.execute(select(JOURNAL_CURSOR.c.journal_id, JOURNAL_CURSOR.c.seq))
             return {row.journal_id: row.seq for row in rows}
 
-    async def calls_of(self, journal_id: bytes, from_seq: int = 0) -> int:
-        """How many calls were settled in a journal from a seq on."""
-        query = select(func.count()).where(CALL.c.journal_id == journal_id, CALL.c.seq >= from_seq)
+    async def calls_of(self, journal_id: bytes, from_seq: int, through_seq: int) -> int:
+        """How many calls a journal settles between two seqs, both included."""
+        query = select(func.count()).where(CALL.c.journal_id == journal_id, CALL.c.seq.between(from_seq, through_seq))
         async with reading(self._engine) as connection:
             return int((await connection.execute(query)).scalar_one())
 
@@ -163,6 +164,7 @@ class SqlLedgerProof:
                 after = row.seq
                 yield StoredAttempt(
                     attempt_id=row.attempt_id,
+                    seq=row.seq,
                     ends=0 if row.outcome is None else 1,
                     outcome=row.outcome or "",
                     list_nusd=row.list_nusd,

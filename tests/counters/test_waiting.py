@@ -140,6 +140,19 @@ async def test_a_promise_not_taken_is_passed_on() -> None:
     assert take_hold(engine, 3, [want(10, 10)])
 
 
+async def test_who_was_cancelled_first_is_passed_over() -> None:
+    engine = MemoryEngine()
+    first = Call(engine, 0, [want(10, 10)])
+    await turns()
+    gone, following = Call(engine, 1, [want(10, 10)]), Call(engine, 2, [want(10, 10)])
+    await turns()
+    gone.task.cancel()  # its task has not run yet: it still stands in the queue
+    first.end(0)
+    assert engine._lanes.promised == {"b|k|day": 10}
+    await turns()
+    assert following.task.result() == "in"
+
+
 async def test_who_is_cancelled_or_late_leaves_nothing_behind() -> None:
     engine = MemoryEngine()
     first = Call(engine, 0, [want(10, 10)])

@@ -43,12 +43,15 @@ async def test_one_call_in_full(filled: World, app: FastAPI) -> None:
     assert answer.status == 200
     call = answer.json()
     # 1000 × 0.25 USD/M + 200 × 2 USD/M
-    assert (call["effective_usd"], call["effective_nusd"]) == ("0.00065", 650_000)
+    list_price = {"usd": "0.00065", "nano_usd": 650_000}
+    assert call["cost"] == {"state": "priced", **list_price, "list": list_price}
+    assert call["usage"] == {"input_tokens": 1_000, "output_tokens": 200}
     assert call["deployment"] == "openai/gpt-5-mini"
     attempt = call["attempts"][0]
-    assert attempt["reserved_nusd"] == 1_990_000
+    assert attempt["reserved"] == {"usd": "0.00199", "nano_usd": 1_990_000}
+    assert attempt["source"] == "provider"
     assert [
-        (line["meter"], line["quantity"], line["rate_usd"], line["effective_nusd"]) for line in attempt["lines"]
+        (line["meter"], line["quantity"], line["rate_usd"], line["cost"]["nano_usd"]) for line in attempt["lines"]
     ] == [
         ("input", 1_000, "0.00000025", 250_000),
         ("output", 200, "0.000002", 400_000),
@@ -59,8 +62,8 @@ async def test_one_call_in_full(filled: World, app: FastAPI) -> None:
 
 async def test_an_unpriced_call_costs_null_and_not_zero(filled: World, app: FastAPI) -> None:
     call = (await filled.asking(app, "data").get(f"/v1/requests/{id_of(filled, 3)}")).json()
-    assert call["cost_state"] == "unpriced"
-    assert (call["effective_usd"], call["effective_nusd"]) == (None, None)
+    nothing = {"usd": None, "nano_usd": None}
+    assert call["cost"] == {"state": "unpriced", **nothing, "list": nothing}
     assert call["attempts"][0]["lines"][0]["rate_usd"] is None
 
 
@@ -108,13 +111,14 @@ async def test_spend_by_team_and_model(filled: World, admin: Asking) -> None:
     reply = (await admin.get(SPEND, by="team,model", since="7d")).json()
     rows = {tuple(row["group"].values()): row for row in reply["data"]}
     assert rows[("search", "gpt-5-mini")]["calls"] == 3
-    assert rows[("search", "gpt-5-mini")]["effective_usd"] == "0.00195"
+    assert rows[("search", "gpt-5-mini")]["cost"]["usd"] == "0.00195"
     assert rows[("search", "house-llama")]["unpriced_calls"] == 1
-    assert rows[("search", "gpt-5")]["estimated_nusd"] == rows[("search", "gpt-5")]["effective_nusd"] == 3_250_000
+    estimated = rows[("search", "gpt-5")]["cost"]
+    assert estimated["estimated"]["nano_usd"] == estimated["nano_usd"] == 3_250_000
     assert ("support", "gpt-5-mini") in rows
     assert reply["total"]["calls"] == 6
-    assert reply["total"]["effective_nusd"] == sum(row["effective_nusd"] for row in reply["data"])
-    assert all(Decimal(row["effective_usd"]) * 10**9 == row["effective_nusd"] for row in reply["data"])
+    assert reply["total"]["cost"]["nano_usd"] == sum(row["cost"]["nano_usd"] for row in reply["data"])
+    assert all(Decimal(row["cost"]["usd"]) * 10**9 == row["cost"]["nano_usd"] for row in reply["data"])
     assert reply["truncated"] is False
     assert reply["freshness"] == {
         "newest_ms": NOW_MS - 1_000, "newest_at": "2026-11-24T22:14:02Z", "behind_bytes": 0, "dead_letters": 0,
@@ -155,14 +159,14 @@ async def test_usage_is_the_keys_own(filled: World, app: FastAPI, admin: Asking)
     await admin.patch(f"/admin/v1/keys/{filled.ids['data']}", {"budget": "1USD/month", "rpm": 10})
     reply = (await filled.asking(app, "data").get("/v1/usage")).json()
     assert reply["key_id"] == filled.ids["data"]
-    assert (reply["today"]["total"]["calls"], reply["month"]["total"]["calls"]) == (3, 4)
+    assert (reply["today"]["calls"], reply["month"]["calls"]) == (3, 4)
     assert reply["today"]["from_at"] == "2026-11-24T00:00:00Z"
     assert reply["today"]["resets_at"] == "2026-11-25T00:00:00Z"
     assert reply["month"]["resets_at"] == "2026-12-01T00:00:00Z"
     assert reply["month"]["by_model"][0]["model"] == "gpt-5"
     budget, rate = reply["limits"]
-    assert (budget["text"], budget["spent_usd"], budget["remaining_usd"]) == ("1USD/month", "0.00455", "0.99545")
-    assert rate["spent_nusd"] is None
+    assert (budget["text"], budget["spent"]["usd"], budget["remaining"]["usd"]) == ("1USD/month", "0.00455", "0.99545")
+    assert rate["spent"] is None
 
 
 async def test_without_sql_reads_say_503_in_the_same_shape(world: World, app: FastAPI, admin: Asking) -> None:
@@ -179,8 +183,8 @@ async def test_a_month_adds_up_in_every_cut(world: World, admin: Asking) -> None
     totals = set()
     for by in ("model", "team", "key", "day", "provider,endpoint", "hour"):
         reply = (await admin.get(SPEND, by=by, since="month")).json()
-        assert sum(row["effective_nusd"] for row in reply["data"]) == reply["total"]["effective_nusd"]
-        totals.add(reply["total"]["effective_nusd"])
+        assert sum(row["cost"]["nano_usd"] for row in reply["data"]) == reply["total"]["cost"]["nano_usd"]
+        totals.add(reply["total"]["cost"]["nano_usd"])
     assert len(totals) == 1
 
 

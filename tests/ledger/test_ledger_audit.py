@@ -14,8 +14,10 @@ GOOD = """
     hold c1 a1 usd=600 count requests=1 bound 600
     dispatch a1
     shrink a1 usd=100 bound 500
+    progress a1 1 1
     end a1 usd=350
     settle c1
+    correct a1 r1 usd=0
     hold c2 a2 usd=50
     void a2
     hold c2 a3 usd=50
@@ -33,7 +35,7 @@ def figures(script: str):
 def test_a_good_journal_is_clean() -> None:
     found = figures(GOOD)
     assert found.clean
-    assert (found.records, found.calls, found.attempts) == (12, 3, 3)
+    assert (found.records, found.calls, found.attempts) == (14, 3, 3)
     assert (found.ended_once, found.settled_once, found.open_holds) == (3, 3, 0)
     assert found.spent == {"usd": 370, "requests": 1}
     assert found.reserved == {}
@@ -63,8 +65,8 @@ def test_planted_mistakes(drop: str, add: str, expected: dict[str, int]) -> None
 def test_a_missing_record_is_a_gap_and_journals_are_told_apart() -> None:
     one, two = entries(records(GOOD)), entries(records("settle c7\nsettle c8"), b"k" * 16)
     assert audit([*two[:1], *one, *two[1:]]).clean
-    found = audit([*one[:-1], *two, Entry(b"j" * 16, 15, one[-1].call_id, one[-1].record, 1, 0)])
-    assert found.gaps == [Gap(b"j" * 16, 12, 14)]
+    found = audit([*one[:-1], *two, Entry(b"j" * 16, 17, one[-1].call_id, one[-1].record, 1, 0)])
+    assert found.gaps == [Gap(b"j" * 16, 14, 16)]
     assert not found.clean
 
 

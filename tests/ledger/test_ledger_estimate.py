@@ -100,6 +100,16 @@ def test_special_rates_count_only_where_there_is_no_plain_one_and_the_dearest_wi
     assert [(line.meter, line.row_id, line.effective_nusd) for line in end.lines] == [("output_audio", "row-audio", 40)]
 
 
+def test_the_cut_knows_that_a_line_is_rounded_half_even() -> None:
+    rates = (PinnedRate("i", "input", 500, 1),)
+    # 3 tokens at half a nano-USD are 1.5, which rounds to 2; 2 tokens are 1.
+    end = ended(hold("a1", bound_nusd=1, input_estimate=3, rates=rates))
+    assert (end.input_tokens, end.effective_nusd) == (2, 1)
+    # 5 tokens are 2.5, which rounds to 2.
+    end = ended(hold("a1", bound_nusd=2, input_estimate=9, rates=rates))
+    assert (end.input_tokens, end.effective_nusd) == (5, 2)
+
+
 def test_a_total_with_an_unknown_part_is_unknown() -> None:
     assert total_nusd([]) == 0
     assert total_nusd([1, 2]) == 3

@@ -158,6 +158,13 @@ def test_prices_are_those_in_effect() -> None:
     ]  # fmt: skip
 
 
+def test_a_price_that_has_ended_is_none() -> None:
+    ended = sheet(row(Meter.INPUT, "10", from_ms=1000, to_ms=2000))
+    assert [charge(usage(1), ended, at_ms).effective_nusd for at_ms in (999, 1000, 1999, 2000)] == [
+        None, 10_000, 10_000, None,
+    ]  # fmt: skip
+
+
 def test_of_two_rows_in_effect_the_later_counts() -> None:
     doubled = sheet(row(Meter.INPUT, "10"), row(Meter.INPUT, "2", from_ms=2000))
     assert charge(usage(1), doubled, 2000).effective_nusd == 2_000

@@ -23,7 +23,8 @@ from gateway.core.errors import ConfigInvalid
 from gateway.core.usage import Meter, Usage, UsageSource
 from gateway.pricing.arithmetic import charge
 from gateway.pricing.book import VENDORS, Override, PriceBook, sheets_for
-from gateway.pricing.draft import exact_rate
+from gateway.pricing.draft import Draft, exact_rate
+from gateway.pricing.genai import GenaiPrices
 from gateway.pricing.litellm_map import SUM_FILE, LitellmMap
 from tests.pricing.examples import AT_MS, row, usage
 
@@ -216,7 +217,7 @@ def test_sizes_are_the_larger_ones() -> None:
         ("openai", "gpt-99", "no price source knows it"),
         ("deepseek", "deepseek-chat", "time of day"),
         ("perplexity", "sonar-pro", "per request"),
-        ("perplexity", "sonar-deep-research", ""),
+        ("perplexity", "sonar-deep-research", "reasoning tokens"),
         ("vllm", "llama", "no price source knows it"),
         ("simulated", "sim-huge", "no price source knows it"),
     ],
@@ -247,17 +248,24 @@ def test_a_model_only_the_map_knows() -> None:
 
 def test_the_map_adds_nothing_where_it_disagrees() -> None:
     """Of two models under one name, or one stale source, half of each would be neither's price."""
-    litellm = LitellmMap()
-    for name, one in OPENAI.items():
-        draft = litellm.draft("openai", name)
-        plain = next(
-            (r for r in one.rows if (r.tier, r.meter, r.min_input, r.to_ms) == ("standard", "input", 0, 0)), None
-        )
-        if draft is None or plain is None or plain.source.startswith("litellm"):
-            continue
-        other = next((r for r in draft.rows if (r.tier, r.meter, r.min_input) == ("standard", "input", 0)), None)
-        if other is not None and other.rate_pico != plain.rate_pico * 1 // plain.per:
+    litellm, genai = LitellmMap(), GenaiPrices()
+    compared = 0
+    for kind, vendor in VENDORS.items():
+        for name, one in BOOK.sheets_for(kind).items():
+            first, second = genai.draft(vendor.genai, name), litellm.draft(vendor.litellm, name)
+            if not first or not second or not first.rows or plain_input(first) == plain_input(second):
+                continue
+            compared += 1
             assert of_source(one, "genai-prices"), name
+    assert compared > 10
+
+
+def plain_input(draft: Draft) -> set[tuple[int, int]]:
+    return {
+        (one.rate_pico, one.per)
+        for one in draft.rows
+        if (one.tier, one.meter, one.min_input, one.to_ms) == ("standard", "input", 0, 0)
+    }
 
 
 def test_zero_in_the_map_is_not_a_price() -> None:

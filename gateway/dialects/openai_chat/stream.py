@@ -33,6 +33,7 @@ _PATTERNS_MAX = 8
 """How often a stream's pattern is learnt anew; one whose every event differs is not worth more."""
 _TELLING = ("usage", "finish_reason", "refusal", "error")
 _BACKSLASH = 0x5C
+_LINE_ENDS = b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,11 @@ def _string_end(data: bytes, start: int) -> int:
     return end if end >= 0 else len(data)
 
 
+def _stray_lines(event: bytes) -> bytes:
+    """Blank lines before an event that is held back. Whether they came with it depends on the chunks, so they pass."""
+    return event[: len(event) - len(event.lstrip(_LINE_ENDS))]
+
+
 @dataclass(frozen=True, slots=True)
 class Spellings:
     compact: Spelling
@@ -144,8 +150,12 @@ class Spellings:
     def of(texts: tuple[str, ...]) -> Spellings:
         return Spellings(Spelling.of(texts, ""), Spelling.of(texts, " "))
 
-    def seen_in(self, data: bytes) -> Spelling:
-        return self.compact if b'":"' in data or b'": "' not in data else self.spaced
+    def seen_in(self, data: bytes) -> Spelling | None:
+        """The way `data` is printed, by its first member; None when it has no member at all."""
+        colon = data.find(b'":')
+        if colon < 0:
+            return None
+        return self.spaced if data[colon + 2 : colon + 3] == b" " else self.compact
 
 
 CHAT_SPELLINGS = Spellings.of(CHAT_TEXT)
@@ -231,18 +241,20 @@ class OpenAITap:
         if data is None:
             return event
         if data.lstrip().startswith(b"[DONE]"):
-            self.terminal = event
-            return b""
+            self.terminal = event.lstrip(_LINE_ENDS)
+            return _stray_lines(event)
         self.events += 1
         spelling = self._spelling
         if spelling is None:
             spelling = self._spelling = self._spellings.seen_in(data)
+        if spelling is None:
+            return event
         self.output_bytes += spelling.text_bytes(data)
         if self._identified and spelling.is_plain(data):
             return event
         members = open_members(data)
         if members is not None and self._learn(members) and not self._relay_usage:
-            event = b""
+            event = _stray_lines(event)
         self._identified = self._identified or self.events >= _IDENTITY_EVENTS_MAX
         return event
 

@@ -1,0 +1,121 @@
+"""`faregate spend`: what was spent, by whom, on what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.client import Failed, Json
+from gateway.cli.output import note, print_csv, print_json, print_table
+from gateway.cli.session import AsJson, Org, session
+
+_FIGURES = (
+    "calls",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "effective_usd",
+    "list_usd",
+    "estimated_usd",
+    "unpriced_calls",
+)
+_MOST_GROUPS = 1000
+
+
+def spend(
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Up to four of org, team, key, model, provider, deployment, endpoint, hour, day, month.",
+        ),
+    ] = "model",
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="24h, 7d, today, month, 2026-11-01. Hours are whole, UTC.")
+    ] = "month",
+    until: Annotated[str, typer.Option(metavar="TIME", help="The same; up to but not including it.")] = "now",
+    team: Annotated[str | None, typer.Option(metavar="NAME", help="Of this team only.", show_default=False)] = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    org: Org = "",
+) -> None:
+    """Spend by dimensions: effective cost in USD, exact, dearest first."""
+    if as_json and as_csv:
+        raise Failed("--json and --csv contradict each other.", True)
+    query = {"by": by, "since": since, "until": until, "team": team, "limit": _MOST_GROUPS}
+    with session(org) as client:
+        reply = client.send("GET", "/admin/v1/spend", query)
+    if as_json:
+        print_json(reply)
+    elif as_csv:
+        rows = [[*row["group"].values(), *_figures(row).values()] for row in reply["data"]]
+        print_csv([*reply["by"], *_FIGURES], rows)
+    else:
+        _print_people(reply)
+    if reply["truncated"]:
+        note(f"Only the first {_MOST_GROUPS} groups are listed; ask for a shorter time or fewer dimensions.")
+
+
+def _figures(row: Json) -> dict[str, Any]:
+    cost, usage = row["cost"], row["usage"]
+    values = (
+        row["calls"],
+        row["errors"],
+        usage["input_tokens"],
+        usage["output_tokens"],
+        cost["usd"],
+        cost["list"]["usd"],
+        cost["estimated"]["usd"],
+        row["unpriced_calls"],
+    )
+    return dict(zip(_FIGURES, values, strict=True))
+
+
+def _print_people(reply: Json) -> None:
+    by: list[str] = reply["by"]
+    columns = {
+        **dict.fromkeys([name.upper() for name in by], "l"),
+        "CALLS": "r",
+        "ERRORS": "r",
+        "TOKENS IN": "r",
+        "TOKENS OUT": "r",
+        "USD": ".",
+    }
+    total = {"group": dict.fromkeys(by, ""), **reply["total"]}
+    total["group"][by[0]] = "total"
+    unpriced = reply["total"]["unpriced_calls"]
+    if unpriced:
+        columns["UNPRICED"] = "r"
+    rows = [_person_row(row) for row in [*reply["data"], total]] if reply["data"] else []
+    print_table(columns, rows, "Nothing was spent in this time.")
+    print(f"\n{reply['from_at']} to {reply['to_at']}, effective cost. {_freshness(reply['freshness'])}")
+    if unpriced:
+        note(f"{unpriced:,} calls have no price and are in no sum.")
+    estimated = reply["total"]["cost"]["estimated"]
+    if estimated["nano_usd"]:
+        note(f"{estimated['usd']} USD of it is estimated: usage that a provider did not report.")
+
+
+def _person_row(row: Json) -> dict[str, Any]:
+    usage = row["usage"]
+    all_unpriced = row["calls"] and row["calls"] == row["unpriced_calls"]
+    return {
+        **{name.upper(): value for name, value in row["group"].items()},
+        "CALLS": f"{row['calls']:,}",
+        "ERRORS": f"{row['errors']:,}",
+        "TOKENS IN": f"{usage['input_tokens']:,}",
+        "TOKENS OUT": f"{usage['output_tokens']:,}",
+        "USD": "unpriced" if all_unpriced else row["cost"]["usd"],
+        "UNPRICED": f"{row['unpriced_calls']:,}",
+    }
+
+
+def _freshness(freshness: Json) -> str:
+    if not freshness["newest_at"]:
+        return "No call is recorded yet."
+    behind = freshness["behind_bytes"]
+    lag = f"; {behind:,} bytes of calls are not counted yet" if behind else ""
+    lost = freshness["dead_letters"]
+    missing = f" {lost:,} records could not be stored: `faregate ledger verify` names them." if lost else ""
+    return f"Recorded up to {freshness['newest_at']}{lag}.{missing}"

@@ -1,0 +1,189 @@
+"""`faregate db` and `faregate ledger`: the database's schema, and proof that the books are right. Local only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.client import Failed
+from gateway.cli.output import plain, print_json, print_table
+from gateway.cli.session import AsJson
+
+if TYPE_CHECKING:
+    from gateway.bookkeeper.verify import VerifyReport
+    from gateway.ledger.audit import WitnessRow
+    from gateway.settings import Settings
+    from gateway.store.migrate import SchemaStatus
+
+db = typer.Typer(help="The database's schema. On the gateway's machine.", no_args_is_help=True)
+ledger = typer.Typer(help="The books. On the gateway's machine.", no_args_is_help=True)
+
+_WORDS = {
+    "attempts_ended_once": "attempts ended once",
+    "attempts_running": "attempts running (open holds)",
+    "effective_nusd": "effective cost, nano-USD",
+    "sql_calls": "calls in SQL",
+    "sql_postings": "postings in SQL",
+    "sql_open_attempts": "attempts without an end in SQL",
+    "records_not_in_sql": "records not in SQL yet",
+    "witness_rows": "requests the witness saw",
+}
+
+
+@db.command()
+def upgrade(as_json: AsJson = False) -> None:
+    """Create the schema, or bring it to this version. Safe to repeat; a lock keeps two runs apart."""
+    from gateway.settings import read_settings
+    from gateway.store.engine import PARTS
+    from gateway.store.migrate import upgrade as upgrade_part
+
+    settings = read_settings()
+
+    async def run() -> list[SchemaStatus]:
+        return [await upgrade_part(settings.database_url, settings.data_dir, part) for part in PARTS]
+
+    _print_schema(asyncio.run(run()), as_json)
+
+
+@db.command()
+def status(as_json: AsJson = False) -> None:
+    """Say where the schema is and what this version needs. Exit code 1 when they differ."""
+    from gateway.settings import read_settings
+    from gateway.store.engine import PARTS, sqlite_file
+    from gateway.store.migrate import SchemaStatus, head
+    from gateway.store.migrate import status as status_of
+
+    settings = read_settings()
+
+    async def run() -> list[SchemaStatus]:
+        found = []
+        for part in PARTS:
+            absent = not settings.database_url and not sqlite_file(settings.data_dir, part).exists()
+            # Asking SQLite would create the file.
+            known = SchemaStatus(part, None, head(part)) if absent else None
+            found.append(known or await status_of(settings.database_url, settings.data_dir, part))
+        return found
+
+    found = asyncio.run(run())
+    _print_schema(found, as_json)
+    if not all(part.up_to_date for part in found):
+        raise Failed("The schema is not this version's. `faregate db upgrade` brings it there.")
+
+
+def _print_schema(found: list[SchemaStatus], as_json: bool) -> None:
+    rows = [
+        {"part": one.part, "current": one.current, "needed": one.head, "up_to_date": one.up_to_date} for one in found
+    ]
+    if as_json:
+        print_json({"parts": rows})
+        return
+    columns = {"PART": "l", "CURRENT": "l", "NEEDED": "l", "": "l"}
+    shown = [
+        {
+            "PART": row["part"],
+            "CURRENT": row["current"] or "none",
+            "NEEDED": row["needed"],
+            "": "up to date" if row["up_to_date"] else "to be upgraded",
+        }
+        for row in rows
+    ]
+    print_table(columns, shown, "")
+
+
+@ledger.command()
+def verify(
+    witness: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A provider's own log to compare with, as the simulated provider writes it.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fold the journals again and compare them with SQL, the checkpoint and a witness. While everything runs, too.
+
+    Exit code 0: every call is there, once, and every sum is right. 1: what is wrong is named.
+    """
+    from gateway.settings import read_settings
+
+    settings = read_settings()
+    if not settings.journal_dir.exists():
+        raise Failed(f"There are no journals in {settings.data_dir}. Is FAREGATE_DATA_DIR the server's data folder?")
+    report = asyncio.run(_verify(settings, witness))
+    if as_json:
+        print_json(_document(report))
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+async def _verify(settings: Settings, witness: Path | None) -> VerifyReport:
+    from gateway.bookkeeper.verify import verify as verify_books
+    from gateway.store.engine import open_engine, sqlite_file
+    from gateway.store.queries_verify import SqlLedgerProof
+
+    rows = None if witness is None else list(_witness_rows(witness))
+    if not settings.database_url and not sqlite_file(settings.data_dir, "ledger").exists():
+        return await verify_books(settings.journal_dir, settings.checkpoint_file, None, rows)
+    engine = open_engine(settings.database_url, settings.data_dir, "ledger")
+    try:
+        return await verify_books(settings.journal_dir, settings.checkpoint_file, SqlLedgerProof(engine), rows)
+    finally:
+        await engine.dispose()
+
+
+def _witness_rows(path: Path) -> Iterator[WitnessRow]:
+    from gateway.ledger.audit import WitnessRow
+    from gateway.simulator.witness import read_witness
+
+    try:
+        witnessed = read_witness(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise Failed(f"The witness cannot be read: {error}") from error
+    for one in witnessed:
+        yield WitnessRow(
+            attempt_id=one.attempt_id,
+            input_tokens=_tokens(one.usage, "prompt_tokens"),
+            output_tokens=_tokens(one.usage, "completion_tokens"),
+            cancelled_ms=one.cancelled_ms,
+            completed=one.completed,
+            first_byte=one.sent_tokens > 0 or one.completed,
+        )
+
+
+def _tokens(usage: dict[str, object], name: str) -> int | None:
+    value = usage.get(name)
+    return value if isinstance(value, int) else None
+
+
+def _document(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "figures": report.figures,
+        "problems": [{"kind": problem.kind, "detail": problem.detail} for problem in report.problems],
+        "counts": report.counts,
+    }
+
+
+def _print_report(report: VerifyReport) -> None:
+    rows = [
+        {"FIGURE": _WORDS.get(name, name.replace("_", " ")), "VALUE": f"{n:,}"} for name, n in report.figures.items()
+    ]
+    print_table({"FIGURE": "l", "VALUE": "r"}, rows, "")
+    if report.ok:
+        print("\nGreen: every attempt is there, once, and every sum is right.")
+        return
+    print(f"\n{sum(report.counts.values()):,} problems:")
+    for problem in report.problems:
+        print(f"  {problem.kind.replace('_', ' ')}: {plain(problem.detail)}")
+    for kind, number in report.counts.items():
+        named = sum(1 for problem in report.problems if problem.kind == kind)
+        if number > named:
+            print(f"  {kind.replace('_', ' ')}: {number - named:,} more")

@@ -1,0 +1,353 @@
+"""Failing disks, one fault at a time, on the log without its thread: each test says what the disk did and what readers
+and callers see. `FaultyDisk` loses what a failed fdatasync should have saved, as Linux does."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from journal_bench import Bench
+from journal_world import (
+    OPTIONS,
+    SEGMENT_BYTES,
+    FakeClock,
+    FaultyDisk,
+    attempt_end,
+    call_id,
+    drain,
+    hold,
+    read_all,
+    settle,
+    void,
+)
+
+from gateway.core.errors import UsageLogUnavailable
+from gateway.core.records import Dispatch, Progress
+from gateway.journal.adoption import adopt
+from gateway.journal.format import SEGMENT_HEADER_BYTES
+from gateway.journal.segment import RESERVE_NAME, segment_path
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bench:
+    return Bench(tmp_path)
+
+
+# ---------------------------------------------------------------- a failing disk
+
+
+def test_one_failed_fdatasync_is_noticed_by_nobody(bench: Bench) -> None:
+    bench.write(5)
+    assert bench.log.sync()
+    bench.write(5)
+    bench.follow()
+    bench.disk.fdatasync_errors.append(errno.EIO)
+    assert not bench.log.sync()
+    assert bench.log.refusal == ""
+    bench.write(5)
+    assert bench.log.append(hold(bench.next), call_id(5)) == bench.next
+    assert bench.log.sync()
+    assert bench.log.synced_seq == 16
+    bench.log.append(settle(5), call_id(5))
+    bench.follow()
+    assert [entry.seq for entry in read_all(bench.directory)] == list(range(1, 18))
+    assert bench.tail.damage == []
+    bench.close()
+
+
+def test_a_reader_that_had_not_read_the_lost_records_gets_them_from_the_next_segment(bench: Bench) -> None:
+    bench.write(5)
+    assert bench.log.sync()
+    bench.follow()
+    bench.write(5)
+    bench.disk.fdatasync_errors.append(errno.EIO)
+    bench.log.sync()
+    bench.write(1)
+    bench.check()
+
+
+def test_the_failed_file_is_never_synced_again(bench: Bench) -> None:
+    bench.write(5)
+    dead = bench.tape.current.fd
+    bench.disk.fdatasync_errors.append(errno.EIO)
+    bench.log.sync()
+    assert bench.tape.current.fd != dead
+    assert dead in [segment.fd for segment in bench.tape.done]
+    bench.step()
+    assert bench.tape.done == []
+    assert bench.log.synced_seq == 5
+    bench.check()
+
+
+def test_two_failures_in_a_row_refuse_new_calls_until_a_sync_succeeds(bench: Bench) -> None:
+    bench.write(3)
+    bench.log.append(hold(4), call_id(4))
+    bench.next += 1
+    bench.disk.fdatasync_errors.extend([errno.EIO, errno.EIO])
+    assert not bench.log.sync()
+    assert bench.log.refusal == ""
+    assert not bench.log.sync()
+    assert "disk fails" in bench.log.refusal
+    with pytest.raises(UsageLogUnavailable, match="disk fails"):
+        bench.log.append(hold(9), call_id(9))
+    with pytest.raises(UsageLogUnavailable, match="disk fails"):
+        bench.log.append(Dispatch(9, call_id(4)), call_id(4))
+    bench.log.append(attempt_end(4), call_id(4))
+    bench.log.append(settle(4), call_id(4))
+    assert bench.log.sync()
+    assert bench.log.refusal == ""
+    assert bench.log.append(hold(9), call_id(9)) == 7
+    assert [entry.seq for entry in read_all(bench.directory)] == list(range(1, 8))
+    bench.close()
+
+
+@pytest.mark.parametrize("before", [0, 1, 39, 60])
+def test_a_failed_pwrite_moves_to_another_segment(bench: Bench, before: int) -> None:
+    bench.write(5)
+    bench.log.sync()
+    bench.write(2)
+    bench.disk.pwrite_errors.append((errno.EIO, before) if before else errno.EIO)
+    bench.write(1)
+    assert bench.log.refusal == ""
+    assert bench.tape.current.number == 2
+    bench.write(3)
+    bench.check()
+
+
+@pytest.mark.parametrize("before", [1, 3, 4, 11, 39, 40, 60])
+def test_a_short_write_is_completed(bench: Bench, before: int) -> None:
+    bench.write(2)
+    bench.disk.pwrite_errors.append((0, before))
+    bench.write(2)
+    assert bench.tape.current.number == 1
+    bench.check()
+
+
+def test_a_disk_that_takes_nothing_loses_no_record_in_silence(bench: Bench) -> None:
+    bench.write(2)
+    bench.disk.pwrite_errors.extend([errno.EIO] * 20)
+    with pytest.raises(UsageLogUnavailable):
+        bench.log.append(hold(3), call_id(3))
+    with pytest.raises(UsageLogUnavailable, match="cannot take this record"):
+        bench.log.append(settle(3), call_id(3))
+    bench.disk.pwrite_errors.clear()
+    bench.write(3)
+    bench.check()
+
+
+def test_failing_segments_while_the_reserve_works(bench: Bench) -> None:
+    bench.write(3)
+    bench.log.sync()
+    bench.write(2)
+    bench.disk.space_bytes = 0
+    bench.disk.pwrite_errors.append(errno.EIO)
+    bench.write(1)
+    assert bench.tape.in_reserve
+    bench.write(1)
+    bench.follow()
+    bench.disk.space_bytes = None
+    bench.step()
+    bench.step()
+    assert not bench.tape.in_reserve
+    bench.write(2)
+    bench.check()
+
+
+def test_a_sync_that_fails_on_a_full_disk_goes_on_in_the_reserve(bench: Bench) -> None:
+    bench.write(3)
+    bench.log.sync()
+    bench.write(3)
+    bench.disk.space_bytes = 0
+    bench.disk.fdatasync_errors.append(errno.EIO)
+    assert not bench.log.sync()
+    assert bench.tape.in_reserve
+    assert bench.log.sync()
+    assert bench.log.synced_seq == 6
+    bench.follow()
+    bench.write(2)
+    bench.check()
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+def test_a_full_disk_refuses_new_calls_at_once_and_lets_running_ones_settle(tmp_path) -> None:
+    bench = Bench(tmp_path, space_bytes=0)
+    bench.log.append(hold(1), call_id(1))
+    bench.next += 1
+    bench.step()
+    assert "No space left" in bench.log.refusal
+    with pytest.raises(UsageLogUnavailable, match="No space left"):
+        bench.log.append(hold(2), call_id(2))
+    with pytest.raises(UsageLogUnavailable, match="No space left"):
+        bench.log.append(Dispatch(2, call_id(1)), call_id(1))
+    bench.fill(leave=300)
+    assert not bench.tape.in_reserve
+    bench.write(8, "y" * 300)
+    assert bench.tape.in_reserve
+    assert bench.log.sync()
+    assert bench.log.synced_seq == bench.log.last_seq
+    bench.log.append(attempt_end(1), call_id(1))
+    bench.log.append(settle(1), call_id(1))
+    entries = read_all(bench.directory)
+    assert len(entries) == bench.log.last_seq
+    assert [entry.seq for entry in drain(bench.tail)] == [entry.seq for entry in entries]
+    bench.close()
+
+
+def full(tmp_path) -> Bench:
+    """In the reserve, with records from 1 on."""
+    bench = Bench(tmp_path, space_bytes=0)
+    bench.fill(leave=150)
+    bench.write(5, "y" * 150)
+    assert bench.tape.in_reserve
+    return bench
+
+
+def test_it_recovers_alone_when_space_returns(tmp_path) -> None:
+    bench = full(tmp_path)
+    bench.follow()
+    bench.step()
+    assert bench.tape.in_reserve
+    bench.disk.space_bytes = 2 * SEGMENT_BYTES
+    bench.step()
+    assert not bench.tape.in_reserve
+    bench.write(3)
+    bench.step()
+    assert bench.log.refusal == ""
+    assert bench.tape.reserve is not None
+    assert bench.tape.reserve.offset == SEGMENT_HEADER_BYTES
+    assert not any((bench.directory / RESERVE_NAME).read_bytes()[SEGMENT_HEADER_BYTES:])
+    bench.write(3)
+    bench.check()
+
+
+def test_space_for_one_segment_takes_it_and_refuses_again(tmp_path) -> None:
+    bench = full(tmp_path)
+    bench.disk.space_bytes = SEGMENT_BYTES
+    bench.step()
+    assert not bench.tape.in_reserve
+    bench.step()
+    assert "No space left" in bench.log.refusal
+    bench.write(5)
+    bench.check()
+
+
+def test_the_reserve_is_used_again_and_again(tmp_path) -> None:
+    bench = full(tmp_path)
+    for _ in range(4):
+        bench.follow()
+        bench.disk.space_bytes = SEGMENT_BYTES
+        bench.step()
+        assert not bench.tape.in_reserve
+        bench.disk.space_bytes = 0
+        if bench.tape.current.number % 2:  # sometimes full again before the reserve has been emptied
+            bench.step()
+        bench.fill(leave=150)
+        bench.write(3, "z" * 150)
+        assert bench.tape.in_reserve
+    bench.check()
+
+
+def test_a_reader_that_comes_after_the_recovery_finds_everything_in_segments(tmp_path) -> None:
+    bench = full(tmp_path)
+    bench.disk.space_bytes = None
+    bench.step()
+    bench.step()
+    (bench.directory / RESERVE_NAME).unlink()
+    bench.write(1)
+    bench.check()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("before", [0, 17, 40])
+def test_a_segment_that_does_not_take_its_own_space(bench: Bench, code: int, before: int) -> None:
+    """A copy-on-write file system, a quota, RLIMIT_FSIZE: pwrite fails inside what was allocated."""
+    bench.write(3)
+    bench.disk.pwrite_errors.append((code, before) if before else code)
+    bench.write(1)
+    assert bench.tape.current.number == 2
+    bench.write(2)
+    bench.check()
+
+
+def test_a_hold_that_finds_the_disk_full_is_refused_and_takes_no_seq(tmp_path) -> None:
+    bench = Bench(tmp_path, space_bytes=0)
+    bench.fill(leave=150)
+    before = bench.log.last_seq
+    with pytest.raises(UsageLogUnavailable, match="No space left"):
+        bench.log.append(hold(1), call_id(1))
+    assert bench.log.last_seq == before
+    assert not bench.tape.in_reserve
+    bench.write(1, "x" * 150)
+    assert bench.tape.in_reserve
+    bench.check()
+
+
+def test_progress_is_given_up_before_the_room_to_settle(tmp_path) -> None:
+    bench = Bench(tmp_path, space_bytes=0)
+    bench.log.append(hold(1), call_id(1))
+    bench.next += 1
+    while bench.tape.current.room >= 200 or not bench.tape.in_reserve:
+        bench.write(1, "x" * 150)
+        if bench.tape.in_reserve and bench.tape.current.room < 3000:
+            break
+    last = bench.log.last_seq
+    assert bench.log.append(Progress(1, call_id(1), 1, 1), call_id(1)) == last
+    assert bench.log.append(settle(1), call_id(1)) == last + 1
+    # Nobody is left to settle: there is room for it again.
+    assert bench.log.append(Progress(1, call_id(1), 1, 1), call_id(1)) == last + 2
+    bench.close()
+
+
+def test_a_full_reserve_is_loud(tmp_path) -> None:
+    bench = full(tmp_path)
+    bench.fill(leave=150)
+    with pytest.raises(UsageLogUnavailable, match="cannot take this record"):
+        bench.log.append(void(0, "y" * 150), call_id(1))
+    bench.disk.space_bytes = None
+    bench.step()
+    bench.write(2)
+    bench.check()
+
+
+# ---------------------------------------------------------------- and a crash on top
+
+
+def test_a_crash_on_a_full_disk_is_adopted_on_a_full_disk(tmp_path) -> None:
+    bench = full(tmp_path)
+    bench.follow()
+    bench.log.close()
+    disk = FaultyDisk(0)
+    adopted = adopt(bench.directory, clock=FakeClock(), disk=disk, **OPTIONS)
+    assert adopted is not None
+    assert adopted.last_seq == bench.next - 1
+    adopted.writer.append(void(bench.next), call_id(1))
+    bench.next += 1
+    assert adopted.seal() == bench.next - 1
+    bench.check()
+    assert (bench.directory / RESERVE_NAME).exists()
+
+
+def test_a_crash_while_records_are_written_again_loses_none_of_them(bench: Bench) -> None:
+    bench.write(5)
+    bench.log.sync()
+    bench.write(40, "x" * 100)
+    # The new segment gets its header and some records, then the disk fails again; nothing of it is cleaned up.
+    bench.disk.fdatasync_errors.append(errno.EIO)
+    bench.disk.pwrite_errors.extend([0, 0, 0, 0, errno.EIO, *[errno.EIO] * 90])
+    unlost = [segment.read_bytes() for segment in [segment_path(bench.directory, 1)]]
+    assert not bench.log.sync()
+    bench.log.close()
+    segment_path(bench.directory, 1).write_bytes(unlost[0])  # kill -9: the first segment's pages are still there
+    adopted = adopt(bench.directory, clock=FakeClock(), **OPTIONS)
+    assert adopted is not None
+    assert adopted.last_seq == 45
+    adopted.writer.append(void(46), call_id(1))
+    bench.next = 47
+    adopted.seal()
+    # What was written again is whole now: the first segment may lose its tail.
+    data = bytearray(unlost[0])
+    data[2000:] = bytes(len(data) - 2000)
+    segment_path(bench.directory, 1).write_bytes(bytes(data))
+    bench.check()
