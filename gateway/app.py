@@ -9,24 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.api.desk_relay import DeskRelay
-from gateway.api.exchange import AsgiApp
+from gateway.api.exchange import AsgiApp, Receive, Scope, Send
 from gateway.api.plane import DataPlane
-from gateway.api.server import serve
 from gateway.api.worker import Worker
 from gateway.bookkeeper.checkpoint import current_books
 from gateway.cache import nothing
 from gateway.channel.client import Subscriber
 from gateway.core.admin import Publisher
 from gateway.core.config import KeyDelta, Policy
-from gateway.core.errors import FaregateError, StoreUnavailable
+from gateway.core.errors import StoreUnavailable
 from gateway.core.ids import make_id
 from gateway.core.ports import Upstream
 from gateway.counters.memory import MemoryEngine
@@ -38,14 +35,11 @@ from gateway.journal.writer import JournalWriter
 from gateway.limits.wants import Wants
 from gateway.policies import allowed_models
 from gateway.providers.discover import discover as discover_providers
-from gateway.settings import Settings, read_settings
+from gateway.settings import Settings
 from gateway.system import (
-    LISTEN_FD_VARIABLE,
     SystemClock,
     SystemEntropy,
-    end_with_parent,
     lock_data_folder,
-    say_ready,
 )
 from gateway.upstream.aiohttp_client import AiohttpUpstream
 from gateway.vault.configuration import WorkerConfiguration
@@ -56,15 +50,12 @@ from gateway.vault.peppers import load_peppers
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from gateway.desk.parts import DeskParts
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.ledger_writer import LedgerWriter
 
 LOG = logging.getLogger("faregate")
 HEARTBEAT_S = 15.0
 FOLLOW_KEYS_S = 0.5
-DESK_DRAIN_S = 5.0
-_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def _path_settings(settings: Settings) -> PathSettings:
@@ -175,10 +166,16 @@ def _local_token(settings: Settings) -> str:
     return (content or b"").decode().strip()
 
 
-@asynccontextmanager
-async def create_desk(
-    settings: Settings, publisher: Publisher | None = None, *, watch_files: bool = True
-) -> AsyncIterator[tuple[FastAPI, DeskParts, SqlConfigStore]]:
+@dataclass(slots=True)
+class Desk:
+    """The control plane's application, and what runs beside it while it serves."""
+
+    app: FastAPI
+    local_token: str
+    running: Callable[[], AbstractAsyncContextManager[None]]
+
+
+def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch_files: bool = True) -> Desk:
     """The control plane on its own SQL connections. `publisher` None: through the bookkeeper's socket."""
     from gateway.api.routes import ROUTES
     from gateway.channel.client import RemotePublisher
@@ -231,14 +228,19 @@ async def create_desk(
         data_plane_routes=ROUTES,
         watch_files=watch_files,
     )
-    following = asyncio.get_running_loop().create_task(_follow_keys(store, keys, clock), name="desk-keys")
-    try:
-        yield create_desk_app(parts), parts, store
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await config_engine.dispose()
-        await ledger_engine.dispose()
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        following = asyncio.get_running_loop().create_task(_follow_keys(store, keys, clock), name="desk-keys")
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await config_engine.dispose()
+            await ledger_engine.dispose()
+
+    return Desk(create_desk_app(parts), parts.local_token, running)
 
 
 async def _follow_keys(store: SqlConfigStore, keys: MemoryKeyRing, clock: SystemClock) -> None:
@@ -270,8 +272,9 @@ async def open_local(settings: Settings) -> AsyncIterator[tuple[FastAPI, str]]:
         if not settings.database_url:
             for part in PARTS:
                 await upgrade(settings.database_url, settings.data_dir, part)
-        async with create_desk(settings, NoWorkers(), watch_files=False) as (app, parts, _):
-            yield app, parts.local_token
+        desk = create_desk(settings, NoWorkers(), watch_files=False)
+        async with desk.running():
+            yield desk.app, desk.local_token
     finally:
         os.close(lock)
 
@@ -310,59 +313,8 @@ async def prepare_store(settings: Settings) -> None:
             await engine.dispose()
 
 
-# ---------------------------------------------------------------- processes
-
-
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    import uvloop
-
-    uvloop.run(main)
-
-
-async def run_worker(settings: Settings) -> None:
-    """The worker on the supervisor's listening socket."""
-    parts = create_worker(settings)
-    listener = socket.socket(fileno=int(os.environ[LISTEN_FD_VARIABLE]))
-    worker = parts.worker
-    await worker.start()
-
-    def draining() -> None:
-        worker.plane.draining = True
-
-    try:
-        await serve(
-            worker.plane,
-            drain_s=settings.drain_timeout_s,
-            sockets=[listener],
-            on_start=say_ready,
-            on_stop=draining,
-        )
-    finally:
-        await worker.stop()
-
-
-async def run_desk(settings: Settings) -> None:
-    """The desk on its Unix socket. SIGHUP reads the files again."""
-    async with create_desk(settings) as (app, _, _):
-        await serve(
-            app,
-            drain_s=DESK_DRAIN_S,
-            unix_socket=str(settings.desk_socket),
-            lifespan=True,
-            on_start=say_ready,
-        )
-
-
-async def run_bookkeeper(settings: Settings) -> None:
-    """The bookkeeper until SIGTERM; what is left is written first."""
-    from gateway.bookkeeper import bookkeeper
-
-    async with _bookkeeping_store(settings) as (ledger, config):
-        await bookkeeper.run_bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), say_ready)
-
-
 @asynccontextmanager
-async def _bookkeeping_store(settings: Settings) -> AsyncIterator[tuple[LedgerWriter, SqlConfigStore]]:
+async def open_books(settings: Settings) -> AsyncIterator[tuple[LedgerWriter, SqlConfigStore]]:
     """What the bookkeeper writes to and the configuration it publishes, on SQL connections of their own."""
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.engine import open_engine
@@ -382,28 +334,53 @@ async def _bookkeeping_store(settings: Settings) -> AsyncIterator[tuple[LedgerWr
         await config_engine.dispose()
 
 
-ROLES: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
-    "worker": run_worker,
-    "desk": run_desk,
-    "bookkeeper": run_bookkeeper,
-    "prepare": prepare_store,
-}
+# ---------------------------------------------------------------- all in one process
 
 
-def main() -> int:
-    """`python -m gateway.app ROLE`, started by the supervisor. The exit code is 0 after an orderly stop."""
-    settings = read_settings()
-    logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    role = sys.argv[1]
-    end_with_parent()
-    try:
-        _run(ROLES[role](settings))
-    except FaregateError as error:
-        print(f"faregate {role}: {error.message}", file=sys.stderr)
-        return 1
-    return 0
+def create_app(settings: Settings) -> FastAPI:
+    """One FastAPI application with the data plane in front of it: for tests, embedding and small installations.
 
+    Its lifespan owns the data folder and runs desk, bookkeeper and worker in this process. `faregate serve` runs the
+    same parts in processes of their own, where a crash of one does not touch the others. Raises at start what
+    `lock_data_folder` and `prepare_store` raise.
+    """
+    for folder in (settings.data_dir, settings.run_dir, settings.journal_dir):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    desk = create_desk(settings)
+    app = desk.app
+    desk_stack = app.build_middleware_stack()
+    desk_lifespan = app.router.lifespan_context
+    planes: list[DataPlane] = []
 
-if __name__ == "__main__":
-    sys.exit(main())
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and planes:
+            await planes[-1](scope, receive, send)
+        else:
+            await desk_stack(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(served: FastAPI) -> AsyncIterator[None]:
+        from gateway.bookkeeper.bookkeeper import Bookkeeper
+
+        lock = lock_data_folder(settings)
+        try:
+            await prepare_store(settings)
+            async with open_books(settings) as (ledger, config), desk.running():
+                bookkeeper = Bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy())
+                await bookkeeper.start()
+                worker = create_worker(settings, desk_stack).worker
+                await worker.start()
+                planes.append(worker.plane)
+                try:
+                    async with desk_lifespan(served):
+                        yield
+                finally:
+                    planes.pop()
+                    await worker.stop()
+                    await bookkeeper.stop()
+        finally:
+            os.close(lock)
+
+    app.router.lifespan_context = lifespan
+    app.middleware_stack = dispatch
+    return app

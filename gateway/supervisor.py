@@ -97,6 +97,7 @@ class Supervisor:
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
+        self._listener = listener
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,7 +108,7 @@ class Supervisor:
         self._worker = Child(self._role("worker", worker_environment, (listener.fileno(),)))
 
     def _role(self, name: str, environment: Mapping[str, str], fds: tuple[int, ...] = ()) -> ChildSpec:
-        return ChildSpec(name, (sys.executable, "-P", "-m", "gateway.app", name), environment, fds)
+        return ChildSpec(name, (sys.executable, "-P", "-m", "gateway.roles", name), environment, fds)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -225,6 +226,7 @@ class Supervisor:
     async def _stop_all(self) -> None:
         """The worker drains first; the desk and then the bookkeeper, which still writes what is left, come last."""
         self._stopping.set()
+        self._listener.close()  # with the worker's copy gone too, new connections are refused, not left waiting
         await self._stop(self._worker, self._settings.drain_timeout_s + STOP_TIMEOUT_S)
         await self._stop(self._desk, STOP_TIMEOUT_S)
         await self._stop(self._bookkeeper, STOP_TIMEOUT_S)

@@ -9,6 +9,7 @@ from gateway.core.ports import Surface, Upstream, UpstreamRequest
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"}
 )
+_OURS = _HOP_BY_HOP | {"date", "server", "x-faregate-client"}
 _TIMEOUT_S = 30.0
 
 
@@ -38,7 +39,7 @@ class DeskRelay:
         headers = [
             (name.encode("latin-1"), value.encode("latin-1"))
             for name, value in reply.headers.items()
-            if name not in _HOP_BY_HOP
+            if name not in _OURS
         ]
         try:
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -65,7 +66,7 @@ class DeskRelay:
         headers = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in scope["headers"]
-            if name.decode("latin-1") not in _HOP_BY_HOP
+            if name.decode("latin-1") not in _OURS
         ]
         client = scope.get("client")
         headers.append(("x-faregate-client", client[0] if client else ""))

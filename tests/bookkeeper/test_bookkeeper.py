@@ -137,7 +137,8 @@ async def test_a_stop_is_over_in_time_without_sql_and_nothing_is_lost(
         await bookkeeper.stop()
         assert time.monotonic() - started < 5.0
         await bookkeeper.stop()
-        proxy.mend()
+        assert bookkeeper.loader.calls == 0
+    proxy.mend()
     async with keeping(settings, url) as bookkeeper:
         await until(lambda: bookkeeper.loader.calls == 10)
 

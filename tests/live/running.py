@@ -166,8 +166,8 @@ class Running:
                 command = (entry / "cmdline").read_bytes().split(b"\0")
             except (OSError, IndexError):
                 continue
-            if int(stat[1]) == self.process.pid and stat[0] != "Z" and b"gateway.app" in command:
-                found[command[command.index(b"gateway.app") + 1].decode()] = int(entry.name)
+            if int(stat[1]) == self.process.pid and stat[0] != "Z" and b"gateway.roles" in command:
+                found[command[command.index(b"gateway.roles") + 1].decode()] = int(entry.name)
         return found
 
     def kill(self, role: str) -> None:

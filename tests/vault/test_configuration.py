@@ -13,6 +13,7 @@ from gateway.core.config import KeyDelta, Policy, ProviderSettings, Snapshot, Up
 from gateway.core.errors import ConfigInvalid
 from gateway.vault.configuration import WorkerConfiguration
 from gateway.vault.credentials import Credentials
+from gateway.vault.keyring import MemoryKeyRing
 from gateway.vault.last_good import read_last_good, write_last_good
 from vault.fakes import Chance, imported, peppers, record, ring
 
@@ -70,13 +71,13 @@ def test_it_starts_from_the_last_good_file_but_is_not_fresh(tmp_path: Path) -> N
     first.apply(Update(7, 50, policy(6), (KeyDelta(2, MINTED.key_id, record(MINTED)),)))
     write_last_good(path, first.snapshot())
     assert path.stat().st_mode & 0o777 == 0o600
-    second, frozen = worker()
+    frozen: list[str] = []
+    second = WorkerConfiguration(MemoryKeyRing(peppers(), b"d" * 32), Credentials({}), lambda: frozen.append("x"))
     assert second.load_last_good(path)
+    assert second.keys.fresh_ms == 0
     assert second.snapshot() == first.snapshot()
     assert frozen == ["x"]
     assert second.keys.find(MINTED.text, NOW) is not None
-    fresh = WorkerConfiguration(ring(), Credentials({}), lambda: None)
-    assert fresh.keys.fresh_ms == 5
     second.apply(Update(8, 90, None, (KeyDelta(8, MINTED.key_id, None),)))
     assert second.keys.find(MINTED.text, NOW) is None
 

@@ -1,0 +1,95 @@
+"""The processes: one function per role, started by the supervisor as `python -m gateway.roles ROLE`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gateway.api.server import serve
+from gateway.app import create_desk, create_worker, open_books, prepare_store
+from gateway.core.errors import FaregateError
+from gateway.settings import Settings, read_settings
+from gateway.system import LISTEN_FD_VARIABLE, SystemClock, SystemEntropy, end_with_parent, say_ready
+
+DESK_DRAIN_S = 5.0
+_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    import uvloop
+
+    uvloop.run(main)
+
+
+async def run_worker(settings: Settings) -> None:
+    """The worker on the supervisor's listening socket."""
+    parts = create_worker(settings)
+    listener = socket.socket(fileno=int(os.environ[LISTEN_FD_VARIABLE]))
+    worker = parts.worker
+    await worker.start()
+
+    def draining() -> None:
+        worker.plane.draining = True
+
+    try:
+        await serve(
+            worker.plane,
+            drain_s=settings.drain_timeout_s,
+            sockets=[listener],
+            on_start=say_ready,
+            on_stop=draining,
+        )
+    finally:
+        await worker.stop()
+
+
+async def run_desk(settings: Settings) -> None:
+    """The desk on its Unix socket. SIGHUP reads the files again."""
+    desk = create_desk(settings)
+    async with desk.running():
+        await serve(
+            desk.app,
+            drain_s=DESK_DRAIN_S,
+            unix_socket=str(settings.desk_socket),
+            lifespan=True,
+            on_start=say_ready,
+        )
+
+
+async def run_bookkeeper(settings: Settings) -> None:
+    """The bookkeeper until SIGTERM; what is left is written first."""
+    from gateway.bookkeeper import bookkeeper
+
+    async with open_books(settings) as (ledger, config):
+        await bookkeeper.run_bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), say_ready)
+
+
+ROLES: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
+    "worker": run_worker,
+    "desk": run_desk,
+    "bookkeeper": run_bookkeeper,
+    "prepare": prepare_store,
+}
+
+
+def main() -> int:
+    """`python -m gateway.roles ROLE`, started by the supervisor. The exit code is 0 after an orderly stop."""
+    settings = read_settings()
+    logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    role = sys.argv[1]
+    end_with_parent()
+    try:
+        _run(ROLES[role](settings))
+    except FaregateError as error:
+        print(f"faregate {role}: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
