@@ -23,7 +23,7 @@ from gateway.cache import nothing
 from gateway.channel.client import Subscriber
 from gateway.core.admin import Publisher
 from gateway.core.config import KeyDelta, Policy
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import ConfigInvalid, StoreUnavailable
 from gateway.core.ids import make_id
 from gateway.core.ports import Upstream
 from gateway.counters.memory import MemoryEngine
@@ -83,7 +83,10 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
     clock, entropy = SystemClock(), SystemEntropy()
     peppers = load_peppers(settings.secrets_dir / "peppers.json")
     configuration = WorkerConfiguration(MemoryKeyRing(peppers, entropy.bytes(32)), Credentials(os.environ))
-    configuration.load_last_good(settings.last_good_file)
+    try:
+        configuration.load_last_good(settings.last_good_file)
+    except ConfigInvalid as error:
+        LOG.error("%s; waiting for the desk", error.message)
     limits = MemoryEngine(current_books(settings.journal_dir, settings.checkpoint_file))
     journal = JournalWriter.create(
         settings.journal_dir,

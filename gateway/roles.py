@@ -80,7 +80,8 @@ def main() -> int:
     """`python -m gateway.roles ROLE`, started by the supervisor. The exit code is 0 after an orderly stop."""
     settings = read_settings()
     logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for chatty in ("uvicorn", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     role = sys.argv[1]
     end_with_parent()
     try:

@@ -35,7 +35,7 @@ stamp. It fills the gaps of genai-prices: models, tiers and sizes that package d
 """
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], data: Path = DATA) -> int:
     """0 when done or intact; 1 with a message otherwise."""
     check = "--check" in arguments
     wheels = [Path(argument) for argument in arguments if argument != "--check"]
@@ -44,17 +44,17 @@ def main(arguments: list[str]) -> int:
         return 1
     try:
         files = _from_wheel(wheels[0]) if wheels else {}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, StopIteration, zipfile.BadZipFile) as error:
         print(f"{wheels[0]}: not a litellm wheel with a price map: {error}")
         return 1
     if check:
-        return _check(files)
-    for old in DATA.glob("litellm-model-prices-*.json.gz"):
+        return _check(files, data)
+    for old in data.glob("litellm-model-prices-*.json.gz"):
         old.unlink()
-    DATA.mkdir(exist_ok=True)
+    data.mkdir(exist_ok=True)
     for name, content in files.items():
-        (DATA / name).write_bytes(content)
-        print(f"wrote {DATA / name} ({len(content)} bytes)")
+        (data / name).write_bytes(content)
+        print(f"wrote {data / name} ({len(content)} bytes)")
     return 0
 
 
@@ -86,15 +86,15 @@ def _from_wheel(wheel: Path) -> dict[str, bytes]:
     }
 
 
-def _check(files: dict[str, bytes]) -> int:
+def _check(files: dict[str, bytes], data: Path) -> int:
     """Compares content, not packing: another zlib makes other bytes of a map, another platform another wheel."""
-    digest, _, name = (DATA / SUM_FILE).read_text("ascii").strip().partition("  ")
-    packed = (DATA / name).read_bytes()
+    digest, _, name = (data / SUM_FILE).read_text("ascii").strip().partition("  ")
+    packed = (data / name).read_bytes()
     problems = [] if hashlib.sha256(packed).hexdigest() == digest else [f"{name} does not have its recorded SHA-256"]
     for wanted, content in files.items():
         if wanted in (SUM_FILE, "README.md"):
             continue
-        path = DATA / wanted
+        path = data / wanted
         unpack = gzip.decompress if wanted.endswith(".gz") else bytes
         if not path.exists() or unpack(path.read_bytes()) != unpack(content):
             problems.append(f"{wanted} differs from the wheel's")

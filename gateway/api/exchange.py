@@ -16,6 +16,8 @@ Scope = MutableMapping[str, Any]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_TIMEOUT_S = 60.0
+LINGER_S = 2.0
+LINGER_BYTES = 64 * 1024 * 1024
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 * 1024
 
@@ -88,7 +90,17 @@ class WatchedDisconnect:
 class AsgiExchange:
     """core.ports.Exchange. `max_body_bytes` bounds the request body."""
 
-    __slots__ = ("_max_body_bytes", "_receive", "_send", "disconnect", "finished", "headers", "received_ns", "started")
+    __slots__ = (
+        "_max_body_bytes",
+        "_receive",
+        "_send",
+        "_unread",
+        "disconnect",
+        "finished",
+        "headers",
+        "received_ns",
+        "started",
+    )
 
     def __init__(
         self, headers: Mapping[str, str], receive: Receive, send: Send, received_ns: int, max_body_bytes: int
@@ -101,6 +113,7 @@ class AsgiExchange:
         self._receive = receive
         self._send = send
         self._max_body_bytes = max_body_bytes
+        self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
     async def body(self) -> bytes:
         self._check_type()
@@ -113,6 +126,7 @@ class AsgiExchange:
                 body = await self._receive_all(limit)
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from error
+        self._unread = False
         self.disconnect.watch()
         return body
 
@@ -165,5 +179,22 @@ class AsgiExchange:
     async def finish(self, data: bytes = b"") -> None:
         self.finished = True
         self.disconnect.forget()
+        if self._unread and not self.disconnect.gone:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._linger()
+            data = b""
         if not self.disconnect.gone:
             await self._send({"type": "http.response.body", "body": data})
+
+    async def _linger(self) -> None:
+        """The caller has its answer, but is still sending: closing now would reset the connection before it reads."""
+        left = LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return
+        except TimeoutError:
+            return

@@ -23,7 +23,7 @@ def one_model(policy: Policy, key: KeyRecord, name: str) -> bytes:
     """One name, also one that only a wildcard covers. Raises ModelNotFound naming close matches."""
     route = find_route(policy, name)
     if route is None or not allowed(key.models, name, route.alias_of):
-        near = close_matches(policy, name)
+        near = close_matches(policy, name, key.models)
         hint = f" Close names: {', '.join(near)}." if near else " GET /v1/models lists the names."
         raise ModelNotFound(f"The model {name!r} does not exist or this key may not use it.{hint}", param="model")
     return _ENCODER.encode(_row(name, route.deployments[0].provider))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import Client, Failed, Json, Refused
-from gateway.cli.output import DASH, note, print_facts, print_json, print_table
+from gateway.cli.output import DASH, note, plain, print_facts, print_json, print_table
 from gateway.cli.session import AsJson, Org, session
 
 KEYS = "/admin/v1/keys"
@@ -170,25 +170,25 @@ def update(
         raise Failed("Nothing to change was given. See `faregate keys update --help`.", True)
     with session(org) as client:
         reply = client.send("PATCH", f"{KEYS}/{_find(client, key)['id']}", body=body)
-    _print_reply(reply, as_json, "Changed")
+    _print_reply(reply, as_json, "is changed")
 
 
 @app.command()
 def pause(key: Key, as_json: AsJson = False, org: Org = "") -> None:
     """Refuse a key's calls until it is resumed."""
-    _act(key, "pause", "Paused", as_json, org)
+    _act(key, "pause", as_json, org)
 
 
 @app.command()
 def resume(key: Key, as_json: AsJson = False, org: Org = "") -> None:
     """Take a paused key's calls again."""
-    _act(key, "resume", "Resumed", as_json, org)
+    _act(key, "resume", as_json, org)
 
 
 @app.command()
 def revoke(key: Key, as_json: AsJson = False, org: Org = "") -> None:
     """End a key for good. There is no way back."""
-    _act(key, "revoke", "Revoked", as_json, org)
+    _act(key, "revoke", as_json, org)
 
 
 @app.command()
@@ -234,16 +234,16 @@ def take_over(
     body |= _settings(team, budget, rpm, tpm, model, tag, expires_in)
     with session(org) as client:
         reply = client.send("POST", f"{KEYS}/import", body=body)
-    _print_reply(reply, as_json, "Imported")
+    _print_reply(reply, as_json, "is imported and works as it did")
 
 
 # ---------------------------------------------------------------- within
 
 
-def _act(key: str, action: str, done: str, as_json: bool, org: str) -> None:
+def _act(key: str, action: str, as_json: bool, org: str) -> None:
     with session(org) as client:
         reply = client.send("POST", f"{KEYS}/{_find(client, key)['id']}/{action}")
-    _print_reply(reply, as_json, done)
+    _print_reply(reply, as_json, f"is {reply['key']['state']}")
 
 
 def _find(client: Client, key: str) -> Json:
@@ -322,7 +322,7 @@ def _print_reply(reply: Json, as_json: bool, done: str) -> None:
         print_json(reply)
         return
     key = reply["key"]
-    print(f"{done}: {key['name']} ({key['id']}), {key['state']}.")
+    print(f"{plain(key['name'])} ({key['id']}) {done}.")
     _tell_pending(reply)
 
 

@@ -62,7 +62,9 @@ def start(
     lock = lock_data_folder(settings)
     try:
         environment = {**environment_of(settings), "FAREGATE_LOG_LEVEL": level.lower()}
-        prepared = subprocess.run([sys.executable, "-P", "-m", "gateway.roles", "prepare"], env=environment, check=False)
+        prepared = subprocess.run(
+            [sys.executable, "-P", "-m", "gateway.roles", "prepare"], env=environment, check=False
+        )
         if prepared.returncode:
             raise StoreUnavailable("Not started: the database is not ready (see above).")
         with bind(settings.host, settings.port) as listener:

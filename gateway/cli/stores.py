@@ -159,7 +159,10 @@ def _witness_rows(path: Path) -> Iterator[WitnessRow]:
 
 
 def _tokens(usage: dict[str, object], name: str) -> int | None:
-    value = usage.get(name)
+    """A provider that reports usage without a member (embeddings have no completion) reports 0 of it."""
+    if not usage:
+        return None
+    value = usage.get(name, 0)
     return value if isinstance(value, int) else None
 
 
@@ -177,6 +180,9 @@ def _print_report(report: VerifyReport) -> None:
         {"FIGURE": _WORDS.get(name, name.replace("_", " ")), "VALUE": f"{n:,}"} for name, n in report.figures.items()
     ]
     print_table({"FIGURE": "l", "VALUE": "r"}, rows, "")
+    if report.ok and not report.figures["journals"]:
+        print("\nThere is nothing to verify yet: no journal was written.")
+        return
     if report.ok:
         print("\nGreen: every attempt is there, once, and every sum is right.")
         return

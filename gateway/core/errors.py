@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+
 class FaregateError(Exception):
     """The root. `status` is HTTP, `code` is stable and machine-readable, `message` says what to do."""
 

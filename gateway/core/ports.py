@@ -308,7 +308,9 @@ class Guard(Protocol):
     @property
     def name(self) -> str: ...
 
-    def check(self, caller: Caller, head: Head, body: bytes) -> Verdict: ...
+    def check(self, caller: Caller, head: Head, body: bytes, policy: Policy) -> Verdict:
+        """`policy` is the configuration this call sees."""
+        ...
 
 
 class Composed(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ from gateway.desk.spend_shapes import (
 )
 
 _MAX_RANGE_MS = 400 * DAY_MS
+HOUR_MS = 3_600_000
 _MAX_DIMENSIONS = 4
 _MAX_ROWS = 1000
 _RECENT_MS = 30_000
@@ -86,6 +87,8 @@ class SpendDesk:
             raise BadRequest("`since` must be before `until`.", param="since")
         if to_ms - from_ms > _MAX_RANGE_MS:
             raise BadRequest(f"At most {_MAX_RANGE_MS // DAY_MS} days can be asked for at once.", param="since")
+        # The ledger's sums are of whole hours: say which, not what was typed.
+        from_ms, to_ms = from_ms - from_ms % HOUR_MS, -(-to_ms // HOUR_MS) * HOUR_MS
         scope = QueryScope(asker.org, _team(asker, team), key)
         found = await self._ledger.spend(scope, dimensions, from_ms, to_ms, limit + 1)
         whole = await self._ledger.spend(scope, ("org",), from_ms, to_ms, 1)

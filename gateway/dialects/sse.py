@@ -113,7 +113,8 @@ def _too_long() -> UpstreamInvalidReply:
 
 
 def data_of(event: bytes) -> bytes | None:
-    """The event's data: its `data:` lines joined by LF; None for an event without any (a comment)."""
+    """The event's data: its `data:` lines joined by LF; None for an event without any (a comment). A byte order mark
+    before it is passed over: the standard allows one at the start of a stream."""
     if event.startswith(b"data:") and event.find(b"\n") == event.find(b"\n\n") == len(event) - 2 and b"\r" not in event:
         return event[6:-2] if event.startswith(b"data: ") else event[5:-2]
     lines: list[bytes] = []

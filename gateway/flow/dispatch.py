@@ -15,6 +15,7 @@ import msgspec
 from gateway.core.call import AnswerHead
 from gateway.core.errors import (
     AttemptFailed,
+    ConfigInvalid,
     UpstreamAuthError,
     UpstreamInvalidReply,
     UpstreamNotStarted,
@@ -49,7 +50,7 @@ async def dispatch(
             with Abandonable(exchange.disconnect, target.provider.on_disconnect == "cancel"):
                 return await _send(passage, services, exchange, composed, attempt)
         except AttemptFailed as failure:
-            if isinstance(failure, UpstreamNotStarted):
+            if isinstance(failure, UpstreamNotStarted) or failure.extra.get("timeout") == "connect":
                 void_attempt(passage, services, attempt, failure.cause, failure.message)
             else:
                 end_attempt(passage, services, attempt, "error" if attempt.status else "lost", failure.cause)
@@ -106,7 +107,12 @@ def _request(
 ) -> UpstreamRequest:
     provider = attempt.target.provider
     surface = passage.surface
-    secret = services.configuration.credential(provider.credential)
+    try:
+        secret = services.configuration.credential(provider.credential)
+    except ConfigInvalid as error:
+        raise UpstreamNotStarted(
+            f"The gateway has no usable credential for {provider.name}: {error.message}"
+        ) from error
     headers = [
         ("content-type", "application/json"),
         ("accept", EVENT_STREAM if composed.head.stream else "application/json"),

@@ -7,16 +7,22 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.caller import Caller
+from gateway.core.config import Policy
 from gateway.core.errors import ModelNotAllowed, PolicyDenied
 from gateway.core.ports import Composed, Guard, Surface
 
 
 def guard(
-    guards: Sequence[Guard], caller: Caller, composed: Composed, surface: Surface, verdicts: list[str]
+    guards: Sequence[Guard],
+    caller: Caller,
+    composed: Composed,
+    surface: Surface,
+    configuration: Policy,
+    verdicts: list[str],
 ) -> Composed:
     """The composed call after every rewrite; each verdict is appended to `verdicts`. Raises PolicyDenied."""
     for policy in guards:
-        verdict = policy.check(caller, composed.head, composed.body)
+        verdict = policy.check(caller, composed.head, composed.body, configuration)
         verdicts.append(verdict.recorded())
         if verdict.action == "deny":
             denied = ModelNotAllowed if policy.name == "allowed_models" else PolicyDenied

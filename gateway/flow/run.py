@@ -87,7 +87,7 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
         max_output_tokens=composed.head.max_output_tokens or 0,
         choices=composed.head.choices,
     )
-    passage.composed = composed = guard(services.guards, caller, composed, surface, passage.verdicts)
+    passage.composed = composed = guard(services.guards, caller, composed, surface, passage.policy, passage.verdicts)
 
     admit(passage, services, composed.head.model, services.clock.now_ms())
 

@@ -173,23 +173,15 @@ def _open_tape(directory: Path, segments: list[SegmentHeader], *, clock: Clock, 
 
 def _repair(tape: Tape, segments: list[SegmentHeader], reserve_bytes: int) -> tuple[int, list[bytes]]:
     """Positions `tape` after the last record; (last seq, the records at the end that may not be durable yet)."""
-    disk, directory = tape.disk, tape.directory
     current = tape.current
-    scan = scan_file(disk, current.path)
+    scan = scan_file(tape.disk, current.path)
+    _end_at(tape.disk, current, scan)
     records = dict(scan.records)
-    _end_at(disk, current, scan)
-    # Segments that begin with the same seq are attempts to write the same records again. One may have been cut short
-    # by the crash: what it lacks is in those before it.
-    in_newest = len(records)
-    for header in reversed(segments[:-1]):
-        path = segment_path(directory, header.number)
-        earlier = scan_file(disk, path).records
-        records = {seq: data for seq, data in earlier if seq >= segments[-1].first_seq} | records
-        tape.retired.insert(0, open_segment(disk, path, header.number, path.stat().st_size))
-        if header.first_seq < segments[-1].first_seq:
-            break
-    lacking = len(records) > in_newest
     last_seq = max(records, default=segments[-1].first_seq - 1)
+    uncopied = _uncopied(tape, segments, last_seq)
+    if uncopied:
+        records |= uncopied
+        last_seq = max(records)
     reserved = _open_reserve(tape, reserve_bytes)
     if reserved and reserved[-1][0] > last_seq and tape.reserve is not None:
         tape.reserved_from = reserved[0][0]
@@ -198,13 +190,32 @@ def _repair(tape: Tape, segments: list[SegmentHeader], reserve_bytes: int) -> tu
         records |= dict(reserved)
         last_seq = reserved[-1][0]
     at_risk = _last_run(sorted(records.items()))
-    if lacking:
+    if uncopied:
+        copied = [written for written in at_risk if written[0] >= min(uncopied)]
         try:
-            tape.carry(at_risk)
+            tape.carry(copied)
         except OSError:
             if not tape.in_reserve:
-                tape.enter_reserve(at_risk, distrust=True)
+                tape.enter_reserve(copied, distrust=True)
     return last_seq, [data for _, data in at_risk]
+
+
+def _uncopied(tape: Tape, segments: list[SegmentHeader], last_seq: int) -> dict[int, bytes]:
+    """What an attempt to write records again did not reach before the crash, from the segments it was copying.
+
+    Opens at least the segment before the newest: the first sync makes durable what the dead process had not synced.
+    """
+    cut_short = segments[-1].copies_through > last_seq
+    records: dict[int, bytes] = {}
+    for header in reversed(segments[:-1]):
+        path = segment_path(tape.directory, header.number)
+        tape.retired.insert(0, open_segment(tape.disk, path, header.number, path.stat().st_size))
+        if cut_short:
+            # No upper end: the old file may have been written on after the attempt had failed.
+            records.update(written for written in scan_file(tape.disk, path).records if written[0] > last_seq)
+        if not cut_short or last_seq + 1 in records:
+            break
+    return records
 
 
 def _end_at(disk: Disk, segment: Segment, scan: Scan) -> None:

@@ -20,7 +20,7 @@ RECORD_MAGIC = b"FGRc"
 MAX_PAYLOAD_BYTES = 1 << 20
 """A longer length is a damaged one. The largest real record, a SETTLE with 8 KiB of raw usage, is far below."""
 
-_SEGMENT = struct.Struct("<8sHHI16sQQ12s")
+_SEGMENT = struct.Struct("<8sHHI16sQQQ4x")
 _CRC = struct.Struct("<I")
 SEGMENT_HEADER_BYTES = _SEGMENT.size + _CRC.size
 _PREFIX = struct.Struct("<4sII")
@@ -37,12 +37,17 @@ _crc32 = zlib.crc32
 
 
 class SegmentHeader(NamedTuple):
-    """`first_seq` is the seq of the first record written after the header; 0 in the reserve file."""
+    """`first_seq` is the seq of the first record after the header; 0 in the reserve file.
+
+    `copies_through` is not 0 in a segment that was begun to write records again which stand in earlier files: the
+    last seq of those. If the segment (and what follows it) ends before, the attempt was cut short.
+    """
 
     journal_id: bytes
     number: int
     first_seq: int
     created_ms: int
+    copies_through: int = 0
 
 
 class Frame(NamedTuple):
@@ -73,7 +78,7 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
         header.journal_id,
         header.first_seq,
         header.created_ms,
-        b"",
+        header.copies_through,
     )
     return body + _CRC.pack(_crc32(body))
 
@@ -82,7 +87,7 @@ def read_segment_header(data: bytes) -> SegmentHeader | None:
     """None for a segment that is not in use yet (zeros, short, torn). Raises JournalUnreadable for a newer format."""
     if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
         return None
-    _, version, _, number, journal_id, first_seq, created_ms, _ = _SEGMENT.unpack_from(data)
+    _, version, _, number, journal_id, first_seq, created_ms, copies_through = _SEGMENT.unpack_from(data)
     if _CRC.unpack_from(data, _SEGMENT.size)[0] != _crc32(data[: _SEGMENT.size]):
         return None
     if version > FORMAT_VERSION:
@@ -90,7 +95,7 @@ def read_segment_header(data: bytes) -> SegmentHeader | None:
             f"segment {number} was written by a newer version of Faregate (format {version}, this one reads "
             f"{FORMAT_VERSION})"
         )
-    return SegmentHeader(journal_id, number, first_seq, created_ms)
+    return SegmentHeader(journal_id, number, first_seq, created_ms, copies_through)
 
 
 def pack_record(kind: int, seq: int, call_id: bytes, payload: bytes) -> bytes:

@@ -317,7 +317,7 @@ class Log:
         records = dict(self.tape.reserved_records()) if self.tape.in_reserve else {}
         records.update(self._numbered())
         records.update(more)
-        if max(records) - min(records) != len(records) - 1:
+        if not records or max(records) - min(records) != len(records) - 1:
             raise OSError(errno.EIO, "the reserved file cannot be read back")
         return sorted(records.items())
 

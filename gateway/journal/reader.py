@@ -292,9 +292,7 @@ class JournalTail:
         later = [header for header in segments if header.number > self._number]
         if not later:
             return False
-        first = later[0]
-        if self._number == 0 and self._seq:
-            first = _first_with(later, self._seq + 1)
+        first = _first_with(later, self._seq + 1) if self._seq else min(later, key=lambda header: header.first_seq)
         if not self._open(first):
             return False
         if self._seq == 0:
@@ -316,12 +314,22 @@ class JournalTail:
         return True
 
     def _following(self) -> SegmentHeader | None:
+        """The next segment that holds what comes next; if none does, the one after the smallest gap.
+
+        It need not be the next number: records of several segments may have been written again in a later one.
+        """
+        nearest: SegmentHeader | None = None
         for number in segment_numbers(self._directory):
-            if number > self._number:
-                header = read_header(self._disk, segment_path(self._directory, number))
-                if header is not None:
-                    return header
-        return None
+            if number <= self._number:
+                continue
+            header = read_header(self._disk, segment_path(self._directory, number))
+            if header is None:
+                continue
+            if header.first_seq <= self._seq + 1:
+                return header
+            if nearest is None or header.first_seq < nearest.first_seq:
+                nearest = header
+        return nearest
 
     def _reserved(self) -> list[Frame]:
         """Records of the reserve that are not behind. Read whole: it is used only on a full disk."""
@@ -348,14 +356,14 @@ class JournalTail:
 
 
 def _first_with(segments: list[SegmentHeader], seq: int) -> SegmentHeader:
-    """The first segment that may hold `seq`: one before those that start where the last starts that starts by then.
+    """Where a reader that wants `seq` must begin, at the latest.
 
-    Segments that begin with the same seq are attempts to write the same records again; the one before all of them
-    may be the only whole one.
+    The last segment that starts by `seq` may be an attempt to write the records of earlier ones again, cut short: those
+    start no earlier than it, and `seq` may be in any of them or in the one before.
     """
     begun = [index for index, header in enumerate(segments) if header.first_seq <= seq]
-    if not begun:
-        return segments[0]
-    start = segments[begun[-1]].first_seq
-    same = next(index for index in begun if segments[index].first_seq == start)
-    return segments[max(same - 1, 0)]
+    at = begun[-1] if begun else 0
+    start = segments[at].first_seq
+    while at > 0 and segments[at - 1].first_seq >= start:
+        at -= 1
+    return segments[max(at - 1, 0)]

@@ -91,10 +91,12 @@ def open_segment(disk: Disk, path: Path, number: int, offset: int) -> Segment:
     return Segment(fd, number, path, os.fstat(fd).st_size, offset)
 
 
-def activate(disk: Disk, segment: Segment, journal_id: bytes, first_seq: int, created_ms: int) -> None:
+def activate(
+    disk: Disk, segment: Segment, journal_id: bytes, first_seq: int, created_ms: int, copies_through: int = 0
+) -> None:
     """Writes the header: from here on readers follow the segment. Raises OSError."""
-    header = pack_segment_header(SegmentHeader(journal_id, segment.number, first_seq, created_ms))
-    _write_whole(disk, segment.fd, header, 0)
+    header = SegmentHeader(journal_id, segment.number, first_seq, created_ms, copies_through)
+    _write_whole(disk, segment.fd, pack_segment_header(header), 0)
     segment.offset = SEGMENT_HEADER_BYTES
 
 

@@ -107,7 +107,7 @@ class Tape:
         try:
             for seq, data in records:
                 if not fresh or fresh[-1].room < len(data):
-                    fresh.append(self._fresh(seq))
+                    fresh.append(self._fresh(seq, copies_through=records[-1][0]))
                 write_record(self.disk, fresh[-1], data)
         except OSError:
             self.done.extend(fresh)
@@ -174,13 +174,13 @@ class Tape:
             self.disk.unlink(spare.path)
         self.done.append(spare)
 
-    def _fresh(self, first_seq: int) -> Segment:
+    def _fresh(self, first_seq: int, copies_through: int = 0) -> Segment:
         fresh, self.spare = self.spare, None
         if fresh is None:
             number = self.next_number()
             fresh = create_segment(self.disk, segment_path(self.directory, number), number, self.segment_bytes)
         try:
-            activate(self.disk, fresh, self.journal_id, first_seq, self.clock.now_ms())
+            activate(self.disk, fresh, self.journal_id, first_seq, self.clock.now_ms(), copies_through)
         except OSError:
             self.done.append(fresh)
             raise

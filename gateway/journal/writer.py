@@ -71,6 +71,8 @@ class JournalWriter:
                 opened.append(reserve.fd)
                 activate(disk, reserve, journal_id, 0, clock.now_ms())
                 activate(disk, first, journal_id, 1, clock.now_ms())
+                disk.fsync(reserve.fd)
+                disk.fsync(first.fd)
             except OSError:
                 for fd in opened:
                     os.close(fd)

@@ -10,9 +10,10 @@ from gateway.core.money import print_usd
 from gateway.limits.text import print_amount, print_limit
 
 DEFAULT_BUDGET_STATUS = 402
-MAX_RETRY_S = 60
-"""The longest `retry-after` sent. Some SDKs sleep for as long as they are told, others give up above a minute: a longer
-wait is told as `resets_at` with `x-should-retry: false`, which all of them obey."""
+MAX_RETRY_S = 65
+"""The longest `retry-after` sent: a minute's rolling window frees its first request after at most 65 s. Some SDKs sleep
+for as long as they are told, others give up above a minute or two: a longer wait is told as `resets_at` with
+`x-should-retry: false`, which all of them obey."""
 RESERVED_RETRY_S = 5
 """When to come back while other calls' holds are in the way: about the length of a call."""
 MAX_RESERVED_RETRY_S = 10

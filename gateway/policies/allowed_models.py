@@ -1,4 +1,7 @@
-"""Policy: a key may ask only for the models it names (patterns with `*`); a key that names none may ask for any."""
+"""Policy: a key may ask only for the models it names (patterns with `*`); a key that names none may ask for any.
+
+An alias is allowed by its own name, or because the model it stands for is.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from gateway.core.call import Head
 from gateway.core.caller import Caller
+from gateway.core.config import Policy
 from gateway.core.verdict import Verdict
 
 
@@ -16,9 +20,13 @@ class AllowedModels:
     name = "allowed_models"
     _ALLOW = Verdict("allow", "allowed_models")
 
-    def check(self, caller: Caller, head: Head, body: bytes) -> Verdict:
+    def check(self, caller: Caller, head: Head, body: bytes, policy: Policy) -> Verdict:
         names = caller.key.models
-        if not names or any(name == head.model or fnmatchcase(head.model, name) for name in names):
+        if not names:
+            return self._ALLOW
+        route = policy.models.get(head.model)
+        asked = {head.model, route.alias_of if route is not None else ""} - {""}
+        if any(name in asked or any(fnmatchcase(model, name) for model in asked) for name in names):
             return self._ALLOW
         return Verdict(
             "deny",

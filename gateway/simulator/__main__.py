@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,6 +24,11 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """uvicorn raises the signal again once it has drained; by default that would end the process before the log."""
+    raise SystemExit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         timeout_graceful_shutdown=1,
     )
     print(f"simulator listening on http://{options.host}:{listener.getsockname()[1]}", flush=True)
+    signal.signal(signal.SIGTERM, _leave)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:

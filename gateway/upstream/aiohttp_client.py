@@ -8,6 +8,7 @@ giving up closes the socket at once instead of returning it to a pool with a run
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterator, Mapping
 
@@ -28,6 +29,7 @@ CONNECTIONS_PER_POOL = 1000
 HEADER_LINE_BYTES_MAX = 16 * 1024
 HEADERS_MAX = 200
 _DNS_CACHE_S = 10
+_BODY_BYTES_AT_ONCE = 256 * 1024
 _NO_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 PoolKey = tuple[str, str, str, str, float]
@@ -49,7 +51,7 @@ class AiohttpUpstream:
                 request.method,
                 URL(request.url, encoded=True),
                 headers=_headers(request),
-                data=request.body or None,
+                data=_body(request.body),
                 timeout=self._timeout(request),
                 proxy=request.proxy or None,
                 allow_redirects=False,
@@ -111,6 +113,13 @@ class AiohttpUpstream:
             timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_read=idle_s)
             self._timeouts[key] = timeout
         return timeout
+
+
+def _body(body: bytes) -> bytes | io.BytesIO | None:
+    """A large body goes in pieces, as the provider takes them: in one it would hold up the event loop."""
+    if not body:
+        return None
+    return io.BytesIO(body) if len(body) > _BODY_BYTES_AT_ONCE else body
 
 
 def _headers(request: UpstreamRequest) -> list[tuple[str, str]]:

@@ -120,6 +120,7 @@ async def test_spend_by_team_and_model(filled: World, admin: Asking) -> None:
     assert reply["total"]["cost"]["nano_usd"] == sum(row["cost"]["nano_usd"] for row in reply["data"])
     assert all(Decimal(row["cost"]["usd"]) * 10**9 == row["cost"]["nano_usd"] for row in reply["data"])
     assert reply["truncated"] is False
+    assert (reply["from_at"], reply["to_at"]) == ("2026-11-17T22:00:00Z", "2026-11-24T23:00:00Z")
     assert reply["freshness"] == {
         "newest_ms": NOW_MS - 1_000, "newest_at": "2026-11-24T22:14:02Z", "behind_bytes": 0, "dead_letters": 0,
     }  # fmt: skip

@@ -34,6 +34,8 @@ class Bench:
         reserve = create_segment(self.disk, self.directory / RESERVE_NAME, 0, RESERVE_BYTES)
         activate(self.disk, reserve, JOURNAL_ID, 0, 1)
         activate(self.disk, first, JOURNAL_ID, 1, 1)
+        self.disk.fsync(reserve.fd)
+        self.disk.fsync(first.fd)
         self.disk.space_bytes = space_bytes
         self.tape = Tape(
             self.directory,

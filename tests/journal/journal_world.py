@@ -49,18 +49,25 @@ class FaultyDisk(Disk):
     """Real files. Errors come from the scripts below; space is counted; a failed fdatasync loses what it should save.
 
     `fdatasync_errors` and `pwrite_errors` are used up one per call, 0 is success. A `pwrite_errors` entry may be
-    (errno, bytes written before). `space_bytes` is what fallocate may still take; None is endless.
+    (errno, bytes written before). With `forgets=False` a failed fdatasync loses nothing yet. `space_bytes` is what fallocate may still take; None is endless.
     """
 
-    __slots__ = ("fdatasync_errors", "fsync_errors", "pwrite_errors", "space_bytes", "syncs", "unsynced")
+    __slots__ = ("fdatasync_errors", "forgets", "fsync_errors", "pwrite_errors", "space_bytes", "syncs", "unsynced")
 
-    def __init__(self, space_bytes: int | None = None) -> None:
+    def __init__(self, space_bytes: int | None = None, *, forgets: bool = True) -> None:
+        self.forgets = forgets
         self.fdatasync_errors: deque[int] = deque()
         self.fsync_errors: deque[int] = deque()
         self.pwrite_errors: deque[int | tuple[int, int]] = deque()
         self.space_bytes = space_bytes
         self.syncs = 0
         self.unsynced: dict[int, list[tuple[int, int]]] = {}
+
+    def heal(self) -> None:
+        self.fdatasync_errors.clear()
+        self.fsync_errors.clear()
+        self.pwrite_errors.clear()
+        self.space_bytes = None
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         fault = self.pwrite_errors.popleft() if self.pwrite_errors else 0
@@ -80,7 +87,9 @@ class FaultyDisk(Disk):
         code = self.fdatasync_errors.popleft() if self.fdatasync_errors else 0
         dirty = self.unsynced.pop(fd, [])
         if code:
-            for offset, count in dirty:  # the kernel has marked the pages clean and dropped them
+            for offset, count in (
+                dirty if self.forgets else ()
+            ):  # the kernel has marked the pages clean and dropped them
                 os.pwrite(fd, bytes(count), offset)
             raise OSError(code, os.strerror(code))
         os.fdatasync(fd)

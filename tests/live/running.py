@@ -219,12 +219,13 @@ class Running:
 
 
 def start_simulator(folder: Path, port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway.simulator", "--port", str(port), "--log", str(folder / "witness.jsonl")],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "simulator.log").open("wb"),
-    )
+    with (folder / "simulator.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.simulator", "--port", str(port), "--log", str(folder / "witness.jsonl")],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
 
     def listening() -> bool:
         with socket.socket() as probe:

@@ -28,7 +28,7 @@ def hold_nusd(server: Running) -> int:
     poor = server.new_key("poor", "--budget", "0.000000001USD/total")
     refused = server.call("POST", "/v1/chat/completions", BODY, poor)
     assert refused.status == 402
-    return int(refused.json["error"]["required_nano_usd"])
+    return int(refused.json["error"]["required_nusd"])
 
 
 def usd(nusd: int) -> str:
@@ -127,7 +127,7 @@ async def test_an_sdk_retry_turns_a_reserved_budget_into_success(server: Running
 
 def hold_nusd_again(server: Running) -> int:
     refused = server.call("POST", "/v1/chat/completions", BODY, server.keys["poor"])
-    return int(refused.json["error"]["required_nano_usd"])
+    return int(refused.json["error"]["required_nusd"])
 
 
 def test_a_rate_limit_is_honest(server: Running) -> None:

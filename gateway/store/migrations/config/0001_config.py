@@ -19,6 +19,12 @@ _LIVE = sa.text("state <> 'revoked'")
 
 
 def upgrade() -> None:
+    _owners()
+    _keys()
+    _history()
+
+
+def _owners() -> None:
     op.create_table(
         "org",
         sa.Column("name", TEXT, primary_key=True, nullable=False),
@@ -35,6 +41,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["org"], ["org.name"]),
         **CLUSTERED,
     )
+
+
+def _keys() -> None:
     op.create_table(
         "api_key",
         sa.Column("key_id", TEXT, primary_key=True, nullable=False),
@@ -72,6 +81,9 @@ def upgrade() -> None:
         ),
         **STRICT,
     )
+
+
+def _history() -> None:
     op.create_table(
         "policy_revision",
         sa.Column("hash", TEXT, primary_key=True, nullable=False),

@@ -17,6 +17,31 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _attempt()
+    _call()
+    _dead_letter()
+    _journal_cursor()
+    _ledger_line()
+    _posting()
+    _refusal_stat()
+    _rollup_hour()
+
+
+def downgrade() -> None:
+    for table in (
+        "refusal_stat",
+        "rollup_hour",
+        "journal_cursor",
+        "dead_letter",
+        "ledger_line",
+        "posting",
+        "attempt",
+        "call",
+    ):
+        op.drop_table(table)
+
+
+def _attempt() -> None:
     op.create_table(
         "attempt",
         sa.Column("attempt_id", BLOB, primary_key=True, nullable=False),
@@ -41,6 +66,9 @@ def upgrade() -> None:
         **STRICT,
     )
     op.create_index("attempt_by_call", "attempt", ["call_id"])
+
+
+def _call() -> None:
     op.create_table(
         "call",
         sa.Column("call_id", BLOB, primary_key=True, nullable=False),
@@ -96,6 +124,9 @@ def upgrade() -> None:
     op.create_index("call_by_key", "call", ["key_id", "started_ms", "call_id"])
     op.create_index("call_by_org", "call", ["org", "started_ms", "call_id"])
     op.create_index("call_by_team", "call", ["org", "team", "started_ms", "call_id"])
+
+
+def _dead_letter() -> None:
     op.create_table(
         "dead_letter",
         sa.Column("journal_id", BLOB, primary_key=True, nullable=False),
@@ -108,6 +139,9 @@ def upgrade() -> None:
         sa.Column("recorded_ms", BIG, nullable=False),
         **STRICT,
     )
+
+
+def _journal_cursor() -> None:
     op.create_table(
         "journal_cursor",
         sa.Column("journal_id", BLOB, primary_key=True, nullable=False),
@@ -117,6 +151,9 @@ def upgrade() -> None:
         sa.Column("newest_ms", BIG, nullable=False),
         **CLUSTERED,
     )
+
+
+def _ledger_line() -> None:
     op.create_table(
         "ledger_line",
         sa.Column("attempt_id", BLOB, primary_key=True, nullable=False),
@@ -134,6 +171,9 @@ def upgrade() -> None:
         sa.Column("row_id", TEXT, nullable=False),
         **CLUSTERED,
     )
+
+
+def _posting() -> None:
     op.create_table(
         "posting",
         sa.Column("attempt_id", BLOB, primary_key=True, nullable=False),
@@ -164,6 +204,9 @@ def upgrade() -> None:
         **STRICT,
     )
     op.create_index("posting_by_call", "posting", ["call_id"])
+
+
+def _refusal_stat() -> None:
     op.create_table(
         "refusal_stat",
         sa.Column("hour_ms", BIG, primary_key=True, nullable=False),
@@ -171,6 +214,9 @@ def upgrade() -> None:
         sa.Column("count", BIG, nullable=False),
         **CLUSTERED,
     )
+
+
+def _rollup_hour() -> None:
     op.create_table(
         "rollup_hour",
         sa.Column("org", TEXT, primary_key=True, nullable=False),
@@ -194,17 +240,3 @@ def upgrade() -> None:
         sa.Column("estimated_nusd", BIG, nullable=False),
         **CLUSTERED,
     )
-
-
-def downgrade() -> None:
-    for table in (
-        "refusal_stat",
-        "rollup_hour",
-        "journal_cursor",
-        "dead_letter",
-        "ledger_line",
-        "posting",
-        "attempt",
-        "call",
-    ):
-        op.drop_table(table)
