@@ -63,6 +63,7 @@ class ConfigPublisher:
         self._workers: set[_Worker] = set()
         self._moved = asyncio.Condition()
         self._unwritten = asyncio.Event()
+        self._overtaken = False
         self.revision = 0
         self.fresh_ms = 0
 
@@ -150,6 +151,18 @@ class ConfigPublisher:
             return
         asked_ms = self._clock.now_ms()
         newest, deltas, policy = await self._store.changes_since(self.revision)
+        if newest < self.revision:
+            # Workers cannot go back: what they serve is not what SQL has, so it is left to grow stale.
+            if not self._overtaken:
+                _log.error(
+                    "configuration in SQL is at revision %d, what is served at %d: an older database was restored. "
+                    "Restart Faregate to serve by it",
+                    newest,
+                    self.revision,
+                )
+            self._overtaken = True
+            return
+        self._overtaken = False
         self.fresh_ms = asked_ms
         if newest > self.revision:
             self._apply(Update(newest, asked_ms, policy, deltas))

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from gateway.cli.asgi import ask
+from gateway.cli.output import note
 from gateway.core.errors import ConfigInvalid, Conflict, FaregateError
 from gateway.settings import Settings, read_settings
 
@@ -28,6 +29,7 @@ ORG_HEADER = "x-faregate-org"
 RESTART_WAIT_S = 5.0
 TIMEOUT_S = 30.0
 MAX_REPLY_BYTES = 64 * 1024 * 1024
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Json = dict[str, Any]
 Query = Mapping[str, str | int | None]
@@ -98,6 +100,11 @@ class HttpClient:
         self._headers = dict(headers)
         self._socket = unix_socket
         self._where = str(unix_socket) if unix_socket is not None else base
+
+    @property
+    def in_clear(self) -> bool:
+        """Whether what is sent crosses a network unencrypted."""
+        return not self._https and self._socket is None and self._host not in _LOOPBACK
 
     def send(self, method: str, path: str, query: Query | None = None, body: Json | None = None) -> Json:
         path, text = _target(path, query)
@@ -210,7 +217,10 @@ def open_client(environment: Mapping[str, str], org: str = "") -> Client:
         raise Failed(f"{URL_VARIABLE} is set, but {KEY_VARIABLE} is not. Set it to a key whose role may do this.", True)
     if org:
         raise Failed("--org is for this machine's own gateway; over the network a key acts in its own org.", True)
-    return HttpClient(url, {"authorization": f"Bearer {key}"})
+    client = HttpClient(url, {"authorization": f"Bearer {key}"})
+    if client.in_clear:
+        note(f"{URL_VARIABLE} is http:// to another machine: the key travels where others can read it.")
+    return client
 
 
 def local_client(settings: Settings, org: str = "") -> Client:

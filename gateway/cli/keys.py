@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import re
 import sys
@@ -291,8 +292,9 @@ def _seconds(text: str) -> int:
 
 def _digest_of_stdin() -> str:
     if sys.stdin.isatty():
-        note("Paste the key and press Enter (it is hashed here and not sent):")
-    text = sys.stdin.readline().strip()
+        text = getpass.getpass("The other gateway's key (not shown; hashed here, not sent): ").strip()
+    else:
+        text = sys.stdin.readline().strip()
     if not text:
         raise Failed("No key came on stdin. Pipe it in, or give --sha256.", True)
     return hashlib.sha256(text.encode()).hexdigest()

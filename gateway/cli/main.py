@@ -5,6 +5,7 @@ Exit codes: 0 done · 1 refused or failed · 2 the command line or the environme
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -128,6 +129,10 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """The console script's entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding does not have must not end a command.
+            stream.reconfigure(errors="replace")
     sys.exit(run())
 
 

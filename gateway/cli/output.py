@@ -24,7 +24,8 @@ def plain(value: object) -> str:
 
 
 def print_json(document: object) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=not _is_unicode()))
+    """In ASCII: a terminal obeys some characters beyond it, too."""
+    print(json.dumps(document, indent=2))
 
 
 def print_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -100,7 +101,3 @@ def complain(message: str) -> None:
 def note(message: str) -> None:
     """Something beside the result, to stderr, so that a pipe gets the result only."""
     print(plain(message), file=sys.stderr)
-
-
-def _is_unicode() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16", "utf32")

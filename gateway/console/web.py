@@ -59,6 +59,10 @@ class WebConsole:
         return self._assets.path("console.css")
 
     @property
+    def icon(self) -> str:
+        return self._assets.path("icon.svg")
+
+    @property
     def pages(self) -> Sequence[Page]:
         public, seen = Permission.PUBLIC, Permission.OPEN_CONSOLE
         return (

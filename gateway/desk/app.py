@@ -83,7 +83,8 @@ def _as_endpoint(page: Page) -> Callable[..., Awaitable[Any]]:
 
 
 def _description_rows(app: FastAPI, parts: DeskParts) -> list[Row]:
-    stylesheet = "" if parts.console is None else parts.console.stylesheet
+    console = parts.console
+    looks = ("", "") if console is None else (console.stylesheet, console.icon)
     described: dict[str, Any] = {}
 
     def description() -> dict[str, Any]:
@@ -97,10 +98,10 @@ def _description_rows(app: FastAPI, parts: DeskParts) -> list[Row]:
         return JSONResponse(description())
 
     async def docs() -> Response:
-        return HTMLResponse(page(description(), stylesheet))
+        return HTMLResponse(page(description(), *looks))
 
     async def home() -> Response:
-        return RedirectResponse("/docs" if parts.console is None else "/ui", status_code=303)
+        return RedirectResponse("/docs" if console is None else "/ui", status_code=303)
 
     public = Permission.PUBLIC
     return [
@@ -113,7 +114,8 @@ def _description_rows(app: FastAPI, parts: DeskParts) -> list[Row]:
 def _refuse(parts: DeskParts) -> Callable[[Request, FaregateError], Response]:
     def refuse(request: Request, error: FaregateError) -> Response:
         row: Row | None = getattr(request.state, "row", None)
-        if row is not None and row.page and parts.console is not None:
+        person = row.page if row is not None else request.scope["path"].startswith("/ui")
+        if person and parts.console is not None:
             return parts.console.refuse(request, error)
         return error_reply(error)
 

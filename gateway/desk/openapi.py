@@ -77,8 +77,8 @@ def _finish(operation: dict[str, Any]) -> None:
     }
 
 
-def page(document: dict[str, Any], stylesheet: str) -> str:
-    """The same as a page for people, without a script."""
+def page(document: dict[str, Any], stylesheet: str, icon: str) -> str:
+    """The same as a page for people, without a script. Paths of style sheet and icon may be empty."""
     rows = []
     for path, members in document["paths"].items():
         for method in _METHODS:
@@ -91,6 +91,7 @@ def page(document: dict[str, Any], stylesheet: str) -> str:
                 )
                 rows.append(f"<tr>{tds}</tr>")
     link = f'<link rel="stylesheet" href="{escape(stylesheet)}">' if stylesheet else ""
+    link += f'<link rel="icon" href="{escape(icon)}">' if icon else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

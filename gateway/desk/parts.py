@@ -72,6 +72,11 @@ class Console(Protocol):
         """The path of the console's style sheet, for the list of routes."""
         ...
 
+    @property
+    def icon(self) -> str:
+        """The path of its icon."""
+        ...
+
     async def asker(self, request: Request) -> KeyRecord | None:
         """The key behind the session cookie with its rights of this moment, or None. Raises NotPermitted for a POST
         without the session's CSRF token, StoreUnavailable."""

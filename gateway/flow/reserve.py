@@ -24,10 +24,10 @@ async def reserve(passage: Passage, services: Services, composed: Composed, targ
     Raises ModelUnpriced, BudgetExceeded, BudgetReserved, RateLimited, UsageLogUnavailable; nothing is held then.
     """
     clock = services.clock
-    now_ms = clock.now_ms()
-    bound = hold_bound(composed.head, target.sheet, now_ms)
     deadline_ns = clock.monotonic_ns() + int(services.settings.reserve_wait_s * 1e9)
     while True:
+        now_ms = clock.now_ms()
+        bound = hold_bound(composed.head, target.sheet, now_ms)
         wants = _wants(services, passage, target, bound, now_ms)
         blocked = services.limits.check(wants)
         if blocked is None:
@@ -36,7 +36,6 @@ async def reserve(passage: Passage, services: Services, composed: Composed, targ
         if blocked.by_spent or left_s <= 0:
             raise refusal_for(blocked, now_ms, services.settings.budget_status)
         await services.limits.freed(wants, left_s)
-        now_ms = clock.now_ms()
 
 
 def _wants(services: Services, passage: Passage, target: Target, bound: Bound, now_ms: int) -> tuple[Want, ...]:

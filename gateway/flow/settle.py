@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.core.charge import Charge, CostState
 from gateway.core.limits import Take, Unit
-from gateway.core.records import AttemptEnd, Settle, Void
+from gateway.core.records import AttemptEnd, Hold, Settle, Void
 from gateway.core.tokens import estimate_tokens
 from gateway.core.usage import Usage, UsageSource
 from gateway.flow.services import Services
@@ -54,19 +54,13 @@ def _priced(services: Services, attempt: Attempt, usage: Usage, outcome: str, ca
     hold = attempt.hold
     charge = _FREE if usage is _NOTHING else price(usage, attempt.target.sheet, hold.ts_ms, attempt.requested_tier)
     input_tokens, output_tokens = usage.input_tokens(), usage.output_tokens()
-    spent = {Unit.USD: charge.effective_nusd or 0, Unit.TOKENS: input_tokens + output_tokens}
     return AttemptEnd(
         ts_ms=services.clock.now_ms(),
         attempt_id=hold.attempt_id,
         outcome=outcome,
         cause=cause,
         status=attempt.status,
-        posted=tuple(
-            [
-                Take(take.counter, take.limit_id, take.unit, spent.get(take.unit, 0), take.expires_ms)
-                for take in hold.takes
-            ]
-        ),
+        posted=_posted(hold, charge, input_tokens + output_tokens),
         lines=charge.lines,
         state=charge.state,
         source=usage.source,
@@ -83,6 +77,22 @@ def _priced(services: Services, attempt: Attempt, usage: Usage, outcome: str, ca
         output_tokens=output_tokens,
         reasoning_tokens=usage.reasoning_tokens,
     )
+
+
+def _posted(hold: Hold, charge: Charge, tokens: int) -> tuple[Take, ...]:
+    """What each of the hold's counters has spent. An unpriced reply spends the whole hold: money that cannot be seen is
+    not given back to a budget."""
+    posted: list[Take] = []
+    for take in hold.takes:
+        match take.unit:
+            case Unit.USD:
+                amount = take.amount if charge.effective_nusd is None else charge.effective_nusd
+            case Unit.TOKENS:
+                amount = tokens
+            case Unit.REQUESTS:
+                amount = 0
+        posted.append(Take(take.counter, take.limit_id, take.unit, amount, take.expires_ms))
+    return tuple(posted)
 
 
 def _estimated(

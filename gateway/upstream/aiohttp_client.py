@@ -49,7 +49,7 @@ class AiohttpUpstream:
         try:
             response = await self._session(request).request(
                 request.method,
-                URL(request.url, encoded=True),
+                _url(request),
                 headers=_headers(request),
                 data=_body(request.body),
                 timeout=self._timeout(request),
@@ -113,6 +113,11 @@ class AiohttpUpstream:
             timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_read=idle_s)
             self._timeouts[key] = timeout
         return timeout
+
+
+def _url(asked: UpstreamRequest) -> URL:
+    """As it was given: re-quoting would change a path that the desk has to see unchanged."""
+    return URL(asked.url, encoded=True)
 
 
 def _body(body: bytes) -> bytes | io.BytesIO | None:
@@ -218,7 +223,7 @@ def _where(request: UpstreamRequest) -> str:
     if request.unix_socket:
         return f"{request.pool} ({request.unix_socket})"
     try:
-        url = URL(request.url, encoded=True)
+        url = _url(request)
         return f"{request.pool} ({url.host}:{url.port})"
     except ValueError:
         return request.pool

@@ -212,6 +212,14 @@ def test_a_wrong_key_and_a_role_that_may_not(world: World, remote: Command, monk
     assert "does not include keys.read" in done.err
 
 
+def test_a_key_in_clear_across_a_network_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    open_client({"FAREGATE_URL": "http://gateway.example", "FAREGATE_API_KEY": "k"})
+    assert "others can read it" in capsys.readouterr().err
+    for url in ("https://gateway.example", "http://localhost:4000", "http://127.0.0.1:4000", "http://[::1]:4000"):
+        open_client({"FAREGATE_URL": url, "FAREGATE_API_KEY": "k"})
+        assert capsys.readouterr().err == "", url
+
+
 def test_an_address_may_have_a_prefix_and_may_be_an_sdks(world: World) -> None:
     for base in ("http://127.0.0.1/v1", "http://127.0.0.1/v1/"):
         assert HttpClient(base, {})._prefix == ""

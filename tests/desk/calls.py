@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import msgspec
+
 from desk.fakes import NOW_MS
 from gateway.core.charge import Line
 from gateway.core.ids import ATTEMPT, CALL, make_id, print_id
@@ -59,6 +61,10 @@ def make_call(
         None if nusd is None else nusd * 3 + 40_000, tokens[0], tokens[1], 0, times[0], times[1], lines,
         f'{{"prompt_tokens":{tokens[0]},"completion_tokens":{tokens[1]}}}',
     )  # fmt: skip
+    if running:
+        nothing = {"cause": "", "status": 0, "state": "", "source": "", "effective_nusd": None, "list_nusd": None}
+        counts = {"input_tokens": 0, "output_tokens": 0, "lines": (), "raw_usage": ""}
+        attempt = msgspec.structs.replace(attempt, **nothing, **counts)
     return call, (attempt,)
 
 
