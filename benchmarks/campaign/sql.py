@@ -21,7 +21,7 @@ async def campaign(folder: Path, seed: int, seconds: int) -> list[str]:
         small = await asyncio.to_thread(server.new_key, "small", "--budget", "0.0002USD/total")
         gone = await asyncio.to_thread(server.new_key, "gone")
         key_id = gone.split("_")[2]
-        spent = [(await asyncio.to_thread(server.chat, small)).status for _ in range(50)]
+        spent = [(await asyncio.to_thread(server.chat, small, max_tokens=50)).status for _ in range(50)]
         load = Load(server, secret, 12, seed)
         await asyncio.sleep(2.0)
         await asyncio.to_thread(server.faregate, "keys", "revoke", key_id)
@@ -34,7 +34,7 @@ async def campaign(folder: Path, seed: int, seconds: int) -> list[str]:
         killed = time.monotonic()
         await asyncio.to_thread(wait_for, "readiness without SQL", server.ready)
         print(f"  worker killed while SQL is away: ready after {time.monotonic() - killed:.2f} s")
-        after = (await asyncio.to_thread(server.chat, small)).status
+        after = (await asyncio.to_thread(server.chat, small, max_tokens=50)).status
         print(f"  a budget of 0.0002 USD: {spent.count(200)} calls passed, then {spent[-1]}; after the restart {after}")
         if after != 402 or spent[-1] != 402:
             problems.append(f"the exhausted budget answered {spent[-1]} before and {after} after the restart")

@@ -67,11 +67,15 @@ class Bookkeeper:
         """
         self._settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = self._new_folder()
-        self._folder.catch_up()
-        await self._folder.adopt_orphans()
-        await self._folder.save()
-        await self.publisher.start()
-        await self._open.enter_async_context(serve(self._settings.bookkeeper_socket, self._answer))
+        try:
+            self._folder.catch_up()
+            await self._folder.adopt_orphans()
+            await self._folder.save()
+            await self.publisher.start()
+            await self._open.enter_async_context(serve(self._settings.bookkeeper_socket, self._answer))
+        except BaseException:
+            self._folder.close()
+            raise
         self._tasks = [
             asyncio.create_task(self._fold(), name="bookkeeper fold"),
             asyncio.create_task(_again("loader", self.loader.run), name="bookkeeper loader"),

@@ -167,6 +167,8 @@ class Loader:
         for journal_id, tail in list(self._tails.items()):
             if len(found) >= most:
                 break
+            # To the end of the queue: one journal's backlog must not keep the others waiting.
+            self._tails[journal_id] = self._tails.pop(journal_id)
             try:
                 found += tail.poll()
                 self.journal_faults.pop(journal_id, None)

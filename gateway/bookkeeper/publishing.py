@@ -133,6 +133,8 @@ class ConfigPublisher:
         sending = asyncio.create_task(self._send(connection, worker))
         hearing = asyncio.create_task(self._hear(connection, worker))
         try:
+            async with self._moved:
+                self._moved.notify_all()
             await asyncio.wait({sending, hearing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._workers.discard(worker)

@@ -18,8 +18,9 @@ from gateway.ledger.estimate import total_nusd
 
 HOUR_MS = 3_600_000
 MOST_BIG = 2**63 - 1
-NAME_CHARACTERS = 256
-"""Longest text that a caller chooses and an index or a rollup holds; the rest is cut off."""
+NAME_BYTES = 256
+"""Longest text that an index or a rollup's key holds, in UTF-8; the rest is cut off. PostgreSQL takes keys of 2 700."""
+_SHORT_CHARACTERS = NAME_BYTES // 4
 ERROR_OUTCOMES = frozenset({"error", "truncated", "crashed"})
 REFUSED = "refused"
 RUNNING = "running"
@@ -135,8 +136,11 @@ def clean(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """Text that is indexed: clean and at most NAME_CHARACTERS long."""
-    return clean(text[:NAME_CHARACTERS])
+    """Text that is indexed: clean and at most NAME_BYTES long."""
+    text = clean(text)
+    if len(text) <= _SHORT_CHARACTERS:
+        return text
+    return text.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def json_text(value: Any) -> str:

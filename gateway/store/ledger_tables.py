@@ -33,7 +33,7 @@ class CallTable(LedgerTable, table=True):
         UniqueConstraint("journal_id", "seq", name="call_delivery"),
         Index("call_by_org", "org", "started_ms", "call_id"),
         Index("call_by_team", "org", "team", "started_ms", "call_id"),
-        Index("call_by_key", "key_id", "started_ms", "call_id"),
+        Index("call_by_key", "org", "key_id", "started_ms", "call_id"),
         STRICT,
     )
 

@@ -130,7 +130,7 @@ class LedgerWriter:
             await posting.store(fresh)
             await _move_cursors(connection, fresh)
         return Loaded(
-            stored=len(fresh) - posting.repeated - len(posting.dead),
+            stored=len(fresh) - posting.repeated - posting.refused,
             calls=posting.calls,
             postings=posting.postings,
             repeated=len(batch) - len(fresh) + posting.repeated,
@@ -157,6 +157,7 @@ class _Batch:
         self._sums = Sums()
         self.dead: dict[tuple[bytes, int], Row] = {}
         self.repeated = 0
+        self.refused = 0
         self.calls = 0
         self.postings = 0
 
@@ -225,7 +226,7 @@ class _Batch:
         for entry, end in known:
             fault = total_fault(end) if isinstance(end, AttemptEnd) else ""
             if fault and _posting_key(end) in inserted:
-                self._bury(entry, "sum_mismatch", fault)
+                self._bury(entry, "sum_mismatch", fault, stored=True)
 
     async def _store_settles(self, settles: list[tuple[Entry, Settle]]) -> None:
         rows = {entry.call_id: call_row(entry, settle) for entry, settle in reversed(settles)}
@@ -268,7 +269,8 @@ class _Batch:
         )
         return {row.attempt_id: attempt_dimensions(dict(row._mapping)) for row in found}
 
-    def _bury(self, entry: Entry, reason: str, detail: str) -> None:
+    def _bury(self, entry: Entry, reason: str, detail: str, *, stored: bool = False) -> None:
+        self.refused += not stored
         self.dead.setdefault((entry.journal_id, entry.seq), _dead_row(entry, reason, detail))
 
 

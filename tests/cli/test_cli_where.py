@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,7 +95,7 @@ def test_verify_without_a_folder_says_so(local: Command) -> None:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Settings:
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings of a data folder whose sockets' names fit into what a socket may be called."""
     folder = Path(tempfile.mkdtemp(prefix="fg"))
     monkeypatch.setenv("FAREGATE_DATA_DIR", str(folder))
@@ -101,7 +103,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings = read_settings()
     settings.run_dir.mkdir()
     settings.secrets_dir.mkdir()
-    return settings
+    yield settings
+    shutil.rmtree(folder)
 
 
 def test_a_running_server_is_asked_over_its_socket(world: World, short: Settings, faregate: Command) -> None:

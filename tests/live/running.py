@@ -254,6 +254,8 @@ def running(folder: Path, routes: str = ROUTES, **settings: str) -> Iterator[Run
     server = Running(folder, port, simulator_port, environment)
     server.simulator = start_simulator(folder, simulator_port, environment)
     try:
+        if "database_url" in settings:
+            server.faregate("db", "upgrade")
         server.start()
         yield server
     finally:

@@ -67,7 +67,18 @@ async def test_what_a_caller_writes_cannot_keep_its_call_out_of_the_ledger(ledge
     loaded = await ledger.writer.load(book.entries(call_id, records))
     assert (loaded.stored, loaded.dead_letters) == (3, 0)
     (row,) = await ledger.rows(ROLLUP_HOUR)
-    assert (row["model"][:2], len(row["model"]), row["effective_nusd"]) == ("m\ufffd", 256, 1)
+    assert (row["model"][:2], len(row["model"].encode()), row["effective_nusd"]) == ("m\ufffd", 256, 1)
+
+
+async def test_the_longest_names_still_fit_into_an_index(ledger: Ledger) -> None:
+    """Seven dimensions of what does not compress, four bytes a character."""
+    alphabet = [chr(0x1F300 + number) for number in range(250)]
+    words = ("org", "team", "key_id", "endpoint", "model_asked", "provider", "deployment")
+    longest = {word: "".join(alphabet[number * 7 :] + alphabet[: number * 7]) * 3 for number, word in enumerate(words)}
+    book, attempt_id = Book(), ident(2)
+    records = (hold(attempt_id, **longest), end(attempt_id, (line("input", 1),)), settle(attempt_id, **longest))
+    loaded = await ledger.writer.load(book.entries(ident(1), records))
+    assert (loaded.stored, loaded.dead_letters) == (3, 0)
 
 
 async def test_models_that_do_not_exist_do_not_grow_the_rollups(ledger: Ledger) -> None:

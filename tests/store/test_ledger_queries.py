@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.core.errors import BadRequest, StoreUnavailable
@@ -13,7 +15,7 @@ from gateway.core.ids import CALL as CALL_PREFIX
 from gateway.core.ids import parse_id, print_id
 from gateway.core.queries import QueryScope, SpendRow
 from gateway.store import migrate
-from gateway.store.engine import open_engine, writing
+from gateway.store.engine import open_engine, reading, writing
 from gateway.store.ledger_tables import CALL, LEDGER_LINE, ROLLUP_HOUR
 from gateway.store.ledger_writer import LedgerWriter
 from gateway.store.queries import SqlLedgerQueries
@@ -263,3 +265,33 @@ async def test_a_call_that_was_lost_is_found(engine: AsyncEngine) -> None:
         await connection.execute(CALL.delete().where(CALL.c.key_id == "key_4"))
     (mismatch,) = await SqlLedgerProof(engine).verify_sums()
     assert (mismatch.key_id, mismatch.figures) == ("key_4", {"calls": (1, 0)})
+
+
+@pytest.mark.parametrize(
+    ("scope", "index"),
+    [
+        (QueryScope("acme"), "call_by_org"),
+        (QueryScope("acme", team="team_1"), "call_by_team"),
+        (QueryScope("acme", key_id="key_1"), "call_by_key"),
+        (QueryScope("acme", team="team_1", key_id="key_1"), "call_by_key"),
+    ],
+)
+async def test_pages_of_calls_are_read_from_an_index_in_order(tmp_path: Path, scope: QueryScope, index: str) -> None:
+    """Nothing is sorted and nobody else's calls are walked over, on SQLite, which has no statistics to go by."""
+    await migrate.upgrade("", tmp_path, "ledger")
+    engine = open_engine("", tmp_path, "ledger")
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    queries = SqlLedgerQueries(engine)
+    await queries.calls(scope)
+    await queries.calls(scope, before_ms=T0, before_id=print_id(CALL_PREFIX, ident(1)))
+    selects = [one for one in asked if one[0].startswith("SELECT")]
+    async with reading(engine) as connection:
+        for statement, parameters in selects:
+            plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
+            assert [row[-1].split(" (")[0] for row in plan] == [f"SEARCH call USING INDEX {index}"]
+    await engine.dispose()

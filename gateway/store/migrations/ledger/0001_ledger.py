@@ -121,7 +121,7 @@ def _call() -> None:
         sa.UniqueConstraint("journal_id", "seq", name="call_delivery"),
         **STRICT,
     )
-    op.create_index("call_by_key", "call", ["key_id", "started_ms", "call_id"])
+    op.create_index("call_by_key", "call", ["org", "key_id", "started_ms", "call_id"])
     op.create_index("call_by_org", "call", ["org", "started_ms", "call_id"])
     op.create_index("call_by_team", "call", ["org", "team", "started_ms", "call_id"])
 
