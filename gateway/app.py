@@ -141,7 +141,7 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
 # ---------------------------------------------------------------- desk
 
 
-def _price_and_compile(settings: Settings) -> Callable[[], Policy]:
+def policy_compiler(settings: Settings) -> Callable[[], Policy]:
     """Reads and compiles `routes.yaml` with the price book; the book's sources are read once."""
     from gateway.pricing.book import PriceBook
     from gateway.routing.compile import compile_policy
@@ -181,6 +181,7 @@ class Desk:
 def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch_files: bool = True) -> Desk:
     """The control plane on its own SQL connections. `publisher` None: through the bookkeeper's socket."""
     from gateway.api.routes import ROUTES
+    from gateway.bookkeeper.standing import STATUS_NAME, read_status
     from gateway.channel.client import RemotePublisher
     from gateway.console.parts import ConsoleParts
     from gateway.console.web import WebConsole
@@ -197,7 +198,13 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
     config_engine = open_engine(settings.database_url, settings.data_dir, "config")
     ledger_engine = open_engine(settings.database_url, settings.data_dir, "ledger")
     store = SqlConfigStore(config_engine, peppers, entropy, clock, settings.key_env)
-    queries = SqlLedgerQueries(ledger_engine)
+    status_file = settings.run_dir / STATUS_NAME
+
+    def behind_bytes() -> int:
+        status = read_status(status_file)
+        return status.behind_bytes if status is not None else 0
+
+    queries = SqlLedgerQueries(ledger_engine, behind_bytes)
     keys = MemoryKeyRing(peppers, entropy.bytes(32))
     console = WebConsole(
         ConsoleParts(
@@ -222,7 +229,7 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
         ledger=queries,
         publisher=publisher or RemotePublisher(settings.bookkeeper_socket),
         keys=keys,
-        compile_policy=_price_and_compile(settings),
+        compile_policy=policy_compiler(settings),
         clock=clock,
         entropy=entropy,
         settings=settings,

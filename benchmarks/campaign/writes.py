@@ -11,6 +11,7 @@ from live.running import ROUTES, Running, free_port, start_simulator, wait_for
 
 from benchmarks.campaign.books import missing, verified, witness_figures
 from benchmarks.campaign.load import Load
+from gateway.app import prepare_store
 from gateway.cli.serve import environment_of
 from gateway.settings import read_settings
 from gateway.supervisor import Child, Supervisor, bind
@@ -43,6 +44,7 @@ async def campaign(folder: Path, seed: int, count: int) -> list[str]:
     server = _server(folder)
     settings = read_settings(server.environment)
     lock = lock_data_folder(settings)
+    await prepare_store(settings)
     listener = bind(settings.host, settings.port)
     supervisor = Campaign(settings, listener, {**server.environment, **environment_of(settings)})
     supervisor.points = [f"journal:{side}:{number}" for number in range(1, count + 1) for side in ("before", "after")]

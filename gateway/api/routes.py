@@ -35,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models/{id...}", "model", Permission.CALL_MODELS, "One model"),
     Route("GET", "/v1/requests/{id}", "desk", Permission.READ_OWN, "Cost, usage and attempts of one call"),
     Route("GET", "/v1/usage", "desk", Permission.READ_OWN, "What this key has spent"),
+    Route("GET", "/", "desk", Permission.PUBLIC, "Leads to the console"),
     Route("HEAD", "/", "hello", Permission.PUBLIC, "Probe used by SDKs"),
     Route("GET", "/livez", "alive", Permission.PUBLIC, "The process answers"),
     Route("GET", "/readyz", "ready", Permission.PUBLIC, "The worker takes calls"),

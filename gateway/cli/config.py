@@ -44,13 +44,13 @@ def validate(
 
 def _compiled(folder: Path | None) -> Json:
     """The files of this machine, compiled here: no store is opened."""
-    from gateway.app import _price_and_compile
+    from gateway.app import policy_compiler
     from gateway.settings import read_settings
 
     settings = read_settings()
     if folder is not None:
         settings = replace(settings, config_dir=folder)
-    policy = _price_and_compile(settings)()
+    policy = policy_compiler(settings)()
     models = sorted([*policy.models, *(route.name for route in policy.wildcards)])
     return {"valid": True, "hash": policy.hash, "models": models, "providers": sorted(policy.providers)}
 

@@ -88,13 +88,13 @@ def read_segment_header(data: bytes) -> SegmentHeader | None:
     if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
         return None
     _, version, _, number, journal_id, first_seq, created_ms, copies_through = _SEGMENT.unpack_from(data)
-    if _CRC.unpack_from(data, _SEGMENT.size)[0] != _crc32(data[: _SEGMENT.size]):
-        return None
-    if version > FORMAT_VERSION:
+    if version > FORMAT_VERSION:  # before the checksum: a newer header may have another size
         raise JournalUnreadable(
             f"segment {number} was written by a newer version of Faregate (format {version}, this one reads "
             f"{FORMAT_VERSION})"
         )
+    if _CRC.unpack_from(data, _SEGMENT.size)[0] != _crc32(data[: _SEGMENT.size]):
+        return None
     return SegmentHeader(journal_id, number, first_seq, created_ms, copies_through)
 
 

@@ -215,26 +215,25 @@ class JournalTail:
         read again before it is judged.
         """
         following = self._following()
-        reserved = [] if following else self._reserved()
+        covered = following is not None and following.first_seq <= self._seq + 1
+        reserved = [] if covered else self._reserved()
         if following is None and not reserved and stop is Stop.END:
             return self._end(entries)
         again = self._read(entries)
         if again is None:
             return True
-        if following is not None:
-            if following.first_seq > self._seq + 1:
-                if self._resync():
-                    return True
-                self._miss(following.first_seq)
+        if self._take_reserved(reserved, entries):
+            return following is not None  # it may cover what comes next now
+        if following is not None and following.first_seq <= self._seq + 1:
             self._open(following)
             return True
-        reserved = [frame for frame in reserved if frame.seq > self._seq]
-        if reserved:
-            if reserved[0].seq > self._seq + 1:
-                if self._resync():
-                    return True
-                self._miss(reserved[0].seq)
-            return self._take_reserved(reserved, entries)
+        ahead = [frame.seq for frame in reserved if frame.seq > self._seq]
+        if following is not None:
+            ahead.append(following.first_seq)
+        if ahead:
+            if not self._resync(before=min(ahead)):
+                self._miss(min(ahead))
+            return True
         # The newest record is being written, or was torn by a crash: it is waited for, unless whole ones follow it.
         return (again is Stop.BAD and self._resync()) or self._end(entries)
 
@@ -249,17 +248,18 @@ class JournalTail:
         return False
 
     def _take_reserved(self, reserved: list[Frame], entries: list[Entry]) -> bool:
+        """Takes what comes next from the reserve; whether there was any."""
+        before = self._seq
         for frame in reserved:
-            if frame.seq > self._seq + 1:
-                break
             if frame.seq == self._seq + 1:
                 # Its place is the end of the last segment: from there a later reader finds the reserve again.
                 entries.append(self._entry(frame, self._offset))
                 self._seq = frame.seq
-        return False
+        return self._seq > before
 
-    def _resync(self) -> bool:
-        """Goes to the next valid record of the open file that is not behind; False when there is none."""
+    def _resync(self, *, before: int | None = None) -> bool:
+        """Goes to the next valid record of the open file that is not behind, nor at `before` or after; False when
+        there is none."""
         try:
             data = self._disk.pread(self._fd, os.fstat(self._fd).st_size, self._offset)
         except OSError:
@@ -268,6 +268,8 @@ class JournalTail:
         while found >= 0:
             frame = read_frame(data, found)
             if isinstance(frame, Frame) and frame.seq > self._seq:
+                if before is not None and frame.seq >= before:
+                    return False
                 end = self._offset + found
                 self._miss(frame.seq, end=end)
                 self._offset = end

@@ -49,7 +49,8 @@ class FaultyDisk(Disk):
     """Real files. Errors come from the scripts below; space is counted; a failed fdatasync loses what it should save.
 
     `fdatasync_errors` and `pwrite_errors` are used up one per call, 0 is success. A `pwrite_errors` entry may be
-    (errno, bytes written before). With `forgets=False` a failed fdatasync loses nothing yet. `space_bytes` is what fallocate may still take; None is endless.
+    (errno, bytes written before). With `forgets=False` a failed fdatasync loses nothing yet. `space_bytes` is what
+    fallocate may still take; None is endless.
     """
 
     __slots__ = ("fdatasync_errors", "forgets", "fsync_errors", "pwrite_errors", "space_bytes", "syncs", "unsynced")

@@ -1,0 +1,177 @@
+"""What each step of the path costs in CPU, by timing the very functions of the path on the bench's call.
+
+One process, no network: identify to settle with the real key ring, surfaces, limits, price sheet and a journal on the
+file system. read, write, dispatch and relay are what is left of a whole call's CPU; the report shows both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from benchmarks.upstream import REPLY
+from benchmarks.wrk import BODY
+from gateway.cache import nothing
+from gateway.core.caller import Caller, KeyRecord, Permission
+from gateway.core.config import Policy
+from gateway.core.ids import make_id
+from gateway.core.limits import Limit, Unit, Window, WindowKind
+from gateway.core.ports import Composed
+from gateway.core.records import Dispatch
+from gateway.counters.memory import MemoryEngine
+from gateway.dialects.discover import discover as surfaces
+from gateway.exporters.prometheus import PrometheusMetrics
+from gateway.flow.admit import admit
+from gateway.flow.compose import AsSent
+from gateway.flow.guard import guard
+from gateway.flow.identify import identify
+from gateway.flow.plan import plan
+from gateway.flow.reserve import reserve
+from gateway.flow.services import PathSettings, Services
+from gateway.flow.settle import end_attempt, settle
+from gateway.flow.state import Passage
+from gateway.journal.writer import JournalWriter
+from gateway.limits.wants import Wants
+from gateway.policies import allowed_models
+from gateway.pricing.book import PriceBook
+from gateway.providers.discover import discover as providers
+from gateway.routing.compile import compile_policy
+from gateway.system import SystemClock, SystemEntropy
+from gateway.vault.configuration import WorkerConfiguration
+from gateway.vault.credentials import Credentials
+from gateway.vault.keyring import MemoryKeyRing
+from gateway.vault.peppers import Peppers
+
+ROUNDS = 20_000
+Result = TypeVar("Result")
+ROUTES = (
+    "providers:\n  instant: {kind: simulated, base_url: 'http://127.0.0.1:1/v1'}\nmodels: {bench: instant/sim-small}\n"
+)
+_BODY = BODY.encode()
+
+
+def step_costs() -> dict[str, float]:
+    """Median µs per call and step."""
+    with tempfile.TemporaryDirectory(prefix="fgs") as folder:
+        return _Bench(Path(folder)).run()
+
+
+class _Bench:
+    def __init__(self, folder: Path) -> None:
+        clock, entropy = SystemClock(), SystemEntropy()
+        peppers = Peppers({1: entropy.bytes(32)})
+        minted = peppers.mint(entropy, "live")
+        ring = MemoryKeyRing(peppers, entropy.bytes(32))
+        ring.load((_key(minted.key_id, minted.version, minted.digest),), 1, clock.now_ms())
+        self.headers = {"authorization": f"Bearer {minted.text}", "content-type": "application/json"}
+        self.policy: Policy = compile_policy(ROUTES, "routes.yaml", providers(), PriceBook().sheets_for)
+        self.surface = surfaces()["chat.completions"]
+        self.journal = JournalWriter.create(
+            folder,
+            make_id(clock.now_ms(), entropy.bytes(10)),
+            clock=clock,
+            segment_bytes=16 << 20,
+            reserve_bytes=1 << 20,
+            sync_ms=5,
+        )
+        self.services = Services(
+            clock=clock,
+            entropy=entropy,
+            configuration=WorkerConfiguration(ring, Credentials({})),
+            journal=self.journal,
+            limits=MemoryEngine(),
+            wants=Wants(),
+            upstream=None,  # type: ignore[arg-type]
+            surfaces=surfaces(),
+            providers=providers(),
+            guards=(allowed_models.MEMBER,),
+            composer=AsSent(),
+            recall=nothing.MEMBER,
+            metrics=PrometheusMetrics(),
+            settings=PathSettings(1 << 26, 15.0, 15.0, 2.0, 60.0, 402, False),
+        )
+        self.spent: dict[str, list[int]] = {}
+
+    def run(self) -> dict[str, float]:
+        for _ in range(ROUNDS):
+            self._call()
+        self.journal.close()
+        return {name: sorted(times)[len(times) // 2] / 1000 for name, times in self.spent.items()}
+
+    def _timed(self, name: str, step: Callable[[], Result]) -> Result:
+        begun = time.perf_counter_ns()
+        result = step()
+        self.spent.setdefault(name, []).append(time.perf_counter_ns() - begun)
+        return result
+
+    def _call(self) -> None:
+        services, surface = self.services, self.surface
+        clock = services.clock
+        keys = services.configuration.keys
+        now_ms = clock.now_ms()
+        caller: Caller = self._timed(
+            "identify", lambda: identify(self.headers, keys, Permission.CALL_MODELS, now_ms, 10_000)
+        )
+        passage = self._passage(caller, now_ms)
+        head = self._timed("read head", lambda: surface.read_head(_BODY))
+        composed: Composed = services.composer.compose(caller, _BODY, head)
+        self._timed("guard", lambda: guard(services.guards, caller, composed, surface, self.policy, passage.verdicts))
+        self._timed("admit", lambda: admit(passage, services, head.model, now_ms))
+        (target,) = self._timed("plan", lambda: plan(self.policy, caller.key, head.model))
+        passage.composed = composed
+        attempt = self._timed("reserve", lambda: _finished(reserve(passage, services, composed, target)))
+        self._timed("rewrite body", lambda: surface.upstream_body(_BODY, head, target.deployment.model))
+        self._timed("announce dispatch", lambda: self._announce(passage, attempt.hold.attempt_id))
+        attempt.usage = self._timed("read reply", lambda: surface.read_reply(REPLY)).usage
+        attempt.status = 200
+        self._timed("settle", lambda: self._settle(passage, attempt))
+
+    def _passage(self, caller: Caller, now_ms: int) -> Passage:
+        entropy, clock = self.services.entropy, self.services.clock
+        call_id = make_id(now_ms, entropy.bytes(10))
+        return Passage(
+            call_id=call_id,
+            surface=self.surface,
+            policy=self.policy,
+            started_ms=now_ms,
+            received_ns=clock.monotonic_ns(),
+            trace_id=call_id,
+            span_id=entropy.bytes(8),
+            parent_span_id=b"",
+            client_retry=0,
+            caller=caller,
+        )
+
+    def _announce(self, passage: Passage, attempt_id: bytes) -> None:
+        record = Dispatch(ts_ms=self.services.clock.now_ms(), attempt_id=attempt_id)
+        self.services.journal.append(record, passage.call_id)
+        self.services.limits.apply(record, passage.call_id)
+
+    def _settle(self, passage: Passage, attempt: object) -> None:
+        end_attempt(passage, self.services, attempt, "ok")  # type: ignore[arg-type]
+        settle(passage, self.services, "ok", 200)
+
+
+def _finished(steps):  # type: ignore[no-untyped-def]
+    """The result of a coroutine that does not have to wait."""
+    try:
+        steps.send(None)
+    except StopIteration as done:
+        return done.value
+    raise RuntimeError("the step had to wait")
+
+
+def _key(key_id: str, version: int, digest: bytes) -> KeyRecord:
+    scope = (("key", key_id),)
+    limits = (
+        Limit("lim_month", Unit.USD, 10**15, Window(WindowKind.MONTH), scope),
+        Limit("lim_day", Unit.USD, 10**15, Window(WindowKind.DAY), scope),
+        Limit("lim_minute", Unit.REQUESTS, 10**9, Window(WindowKind.ROLLING, 60), scope),
+    )
+    record = KeyRecord(key_id, "bench", "default", "default", "data", ((version, digest, 0),))
+    return msgspec.structs.replace(record, limits=limits)
