@@ -35,8 +35,10 @@ async def run(names: list[str], seed: int, count: int | None) -> int:
         print(f"== {name} (seed {seed}, {count or usual})", flush=True)
         with tempfile.TemporaryDirectory(prefix="fg") as folder:
             problems = await part(Path(folder), seed, count or usual)
-        for problem in problems:
-            print(f"PROBLEM: {problem}")
+        for problem in problems[:10]:
+            print(f"PROBLEM: {problem[:300]}")
+        if len(problems) > 10:
+            print(f"PROBLEM: … and {len(problems) - 10} more")
         failed += bool(problems)
         print(f"== {name}: {'FAILED' if problems else 'green'} in {time.monotonic() - begun:.0f} s", flush=True)
     return 1 if failed else 0

@@ -25,7 +25,7 @@ def _head(figures: Figures) -> list[str]:
     return [
         "# Benchmarks",
         "",
-        f"Made by `make bench` on {today}: {figures.machine}. One run; the gateway's worker (or the bare proxy) has one",
+        f"Made by `make bench` on {today}: {figures.machine}. One run; the worker (or the bare proxy) has one",
         "core, load, upstream, bookkeeper and desk share the other. Everything is on: key, one request limit and two",
         "money budgets, holds, journal, prices, metrics, ledger. Machines are noisy: quote ratios of one run.",
         "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 
 from live.running import Running
@@ -11,17 +12,23 @@ from live.running import Running
 from benchmarks.campaign.load import Seen
 
 QUIESCE_S = 60.0
+NOT_YET = re.compile(r"records not in SQL yet\s+([\d,]+)")
 
 
 async def verified(server: Running) -> tuple[bool, str]:
-    """(green, the report's text) of `faregate ledger verify --witness`, tried until green or a minute has passed."""
+    """(green, the report's text) of `faregate ledger verify --witness`.
+
+    Tried until it is green with every record in SQL, or a minute has passed.
+    """
     end = time.monotonic() + QUIESCE_S
     while True:
         done = await asyncio.to_thread(
             server.faregate, "ledger", "verify", "--witness", str(server.witness), check=False
         )
-        if done.returncode == 0 or time.monotonic() > end:
-            return done.returncode == 0, done.stdout + done.stderr
+        loaded = NOT_YET.search(done.stdout)
+        green = done.returncode == 0 and loaded is not None and loaded.group(1) == "0"
+        if green or time.monotonic() > end:
+            return green, done.stdout + done.stderr
         await asyncio.sleep(0.5)
 
 

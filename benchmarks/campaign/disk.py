@@ -46,7 +46,7 @@ async def _io_error(folder: Path, seed: int) -> list[str]:
                 "-o",
                 str(folder / "strace.txt"),
                 "-e",
-                "inject=fdatasync:error=EIO:when=20+400",
+                "inject=fdatasync:error=EIO:when=20+50",
             ],
         )
         await asyncio.sleep(6.0)
@@ -86,11 +86,10 @@ async def _fill(server: Running, journals: Path, seed: int) -> list[str]:
     load = Load(server, secret, 16, seed, leave_share=0.0)
     await asyncio.sleep(1.0)
     ballast = journals / "ballast"
-    with ballast.open("wb") as file:
+    with ballast.open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(b"\0" * 65536)
-                file.flush()
         except OSError:
             print(f"  full: {ballast.stat().st_size >> 20} MiB of ballast beside the journal", flush=True)
     await asyncio.to_thread(wait_for, "a refusal", lambda: load.seen.statuses.get(503, 0) > 20, 120.0)

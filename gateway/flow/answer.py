@@ -55,7 +55,7 @@ def answer_headers(
     end = attempt.end
     if end is not None and end.effective_nusd is not None:
         headers.append((b"x-faregate-cost-usd", print_usd(end.effective_nusd).encode()))
-    overhead_us = max(0, now_ns - passage.received_ns - passage.upstream_ns) // 1000
+    overhead_us = max(0, now_ns - passage.received_ns - passage.waited_ns) // 1000
     headers.append((b"x-faregate-overhead-us", str(overhead_us).encode()))
     headers.extend(upstream)
     return headers

@@ -7,8 +7,8 @@ chance. After `first_event_wait_s` without an event the caller gets 200 and hear
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,9 +18,11 @@ from gateway.core.errors import (
     ConfigInvalid,
     UpstreamAuthError,
     UpstreamInvalidReply,
+    UpstreamLost,
     UpstreamNotStarted,
     UpstreamServerError,
     UpstreamStreamError,
+    UpstreamTimeout,
 )
 from gateway.core.ids import ATTEMPT, print_id
 from gateway.core.ports import Composed, Exchange, StreamTap, UpstreamReply, UpstreamRequest
@@ -37,6 +39,8 @@ _ERROR_BODY_BYTES = 1024 * 1024
 _STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 
+T = TypeVar("T")
+
 
 async def dispatch(
     passage: Passage, services: Services, exchange: Exchange, composed: Composed, targets: Sequence[Target]
@@ -44,19 +48,35 @@ async def dispatch(
     """The first good answer. Raises a refusal of reserve, or AttemptFailed naming every cause."""
     failures: list[AttemptFailed] = []
     for target in targets:
-        with Abandonable(exchange.disconnect, True):
+        with Abandonable(exchange.disconnect):
             attempt = await reserve(passage, services, composed, target)
         try:
-            with Abandonable(exchange.disconnect, target.provider.on_disconnect == "cancel"):
+            with Abandonable(exchange.disconnect, patience_s(services, target)):
                 return await _send(passage, services, exchange, composed, attempt)
         except AttemptFailed as failure:
-            if isinstance(failure, UpstreamNotStarted) or failure.extra.get("timeout") == "connect":
+            if isinstance(failure, UpstreamNotStarted):
                 void_attempt(passage, services, attempt, failure.cause, failure.message)
             else:
-                end_attempt(passage, services, attempt, "error" if attempt.status else "lost", failure.cause)
+                end_attempt(passage, services, attempt, _failed(failure), failure.cause)
             passage.causes.append(f"{target.deployment.id}: {failure.cause}")
             failures.append(failure)
     raise _combined(failures)
+
+
+def patience_s(services: Services, target: Target) -> float:
+    """How long an attempt goes on after its caller has gone: not at all where that stops the provider's billing."""
+    return 0.0 if target.provider.on_disconnect == "cancel" else services.settings.drain_max_s
+
+
+def _failed(failure: AttemptFailed) -> str:
+    """The outcome of an attempt that was sent and failed."""
+    match failure:
+        case UpstreamTimeout():
+            return "timeout"
+        case UpstreamLost():
+            return "lost"
+        case _:
+            return "error"
 
 
 def _combined(failures: Sequence[AttemptFailed]) -> AttemptFailed:
@@ -78,23 +98,28 @@ async def _send(
     services.journal.append(announced, passage.call_id)
     services.limits.apply(announced, passage.call_id)
     attempt.dispatched = True
-    sent_ns = clock.monotonic_ns()
-    try:
-        reply = await services.upstream.send(request)
-    finally:
-        passage.upstream_ns += clock.monotonic_ns() - sent_ns
+    reply = await _waited(passage, services, services.upstream.send(request))
     attempt.status = reply.status
     attempt.upstream_id = reply.headers.get("x-request-id", "")[:200]
     headers = row.caller_headers(reply.headers)
     try:
-        if reply.status >= 400:
+        if reply.status >= 300:
             return await _refused(passage, services, attempt, reply, headers)
-        if composed.head.stream and reply.headers.get("content-type", "").startswith(EVENT_STREAM):
+        if composed.head.stream and reply.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
             return await _first_event(passage, services, exchange, composed, attempt, reply, headers)
         return await _whole(passage, services, attempt, reply, headers)
     except BaseException:
         reply.abort()
         raise
+
+
+async def _waited(passage: Passage, services: Services, awaited: Awaitable[T]) -> T:
+    """What the provider gives, and the time that took, also when it gives nothing."""
+    asked_ns = services.clock.monotonic_ns()
+    try:
+        return await awaited
+    finally:
+        passage.waited_ns += services.clock.monotonic_ns() - asked_ns
 
 
 def _request(
@@ -147,7 +172,7 @@ async def _refused(
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> WholeAnswer:
     """A 4xx is the caller's to see, byte for byte; our own credential's refusal and a 5xx are failed attempts."""
-    body = await reply.read(_ERROR_BODY_BYTES)
+    body = await _waited(passage, services, reply.read(_ERROR_BODY_BYTES))
     status, provider = reply.status, attempt.target.provider
     if status in (401, 403):
         raise UpstreamAuthError(
@@ -156,6 +181,11 @@ async def _refused(
         )
     if status >= 500:
         raise UpstreamServerError(f"The provider {provider.name} answered {status}{_quoted(body)}", status)
+    if status < 400:
+        raise UpstreamInvalidReply(
+            f"The provider {provider.name} answered {status}, a redirect, which is not followed. Its operator must "
+            "check its base_url."
+        )
     end_attempt(passage, services, attempt, "error", f"http_{status}")
     content_type = reply.headers.get("content-type", "application/json")
     return WholeAnswer(attempt=attempt, status=status, content_type=content_type, headers=headers, body=body)
@@ -176,11 +206,8 @@ async def _whole(
     reply: UpstreamReply,
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> WholeAnswer:
-    clock = services.clock
-    waited_ns = clock.monotonic_ns()
-    body = await reply.read(services.settings.max_reply_bytes)
-    attempt.first_token_ns = clock.monotonic_ns()
-    passage.upstream_ns += attempt.first_token_ns - waited_ns
+    body = await _waited(passage, services, reply.read(services.settings.max_reply_bytes))
+    attempt.first_token_ns = services.clock.monotonic_ns()
     facts = passage.surface.read_reply(body)
     attempt.usage = facts.usage
     attempt.model_served = facts.model_served
@@ -205,19 +232,17 @@ async def _first_event(
     clock = services.clock
     tap = passage.surface.tap(composed.head)
     chunks = reply.chunks()
-    waited_ns = clock.monotonic_ns()
     first = bytearray()
     ended = False
-    beat_after_s = services.settings.first_event_wait_s
+    heartbeats = _Heartbeats(passage, services, exchange, attempt, headers)
     while not (tap.events or tap.terminal or tap.error):
-        chunk = await _next_or_beat(passage, services, exchange, attempt, chunks, headers, beat_after_s)
+        chunk = await _waited(passage, services, heartbeats.next(chunks))
         if chunk is None:
             first += tap.finish()
             ended = True
             break
         first += tap.feed(chunk)
     attempt.first_token_ns = clock.monotonic_ns()
-    passage.upstream_ns += attempt.first_token_ns - waited_ns
     observe_stream(attempt, tap)
     if tap.error:
         raise UpstreamStreamError(
@@ -230,29 +255,52 @@ async def _first_event(
     return StreamAnswer(attempt, reply, chunks, tap, headers, bytes(first), ended)
 
 
-async def _next_or_beat(
-    passage: Passage,
-    services: Services,
-    exchange: Exchange,
-    attempt: Attempt,
-    chunks: AsyncIterator[bytes],
-    headers: tuple[tuple[bytes, bytes], ...],
-    beat_after_s: float,
-) -> bytes | None:
-    """The next chunk, None at the end; heartbeats to the caller (after a 200) as long as it does not come."""
-    pending = asyncio.ensure_future(anext(chunks, None))
-    try:
-        timeout_s = services.settings.heartbeat_s if exchange.started else beat_after_s
-        while not (await asyncio.wait((pending,), timeout=timeout_s))[0]:
-            if not exchange.started:
-                await start_stream(passage, services, exchange, attempt, headers)
-            await exchange.write(passage.surface.heartbeat())
-            timeout_s = services.settings.heartbeat_s
-        return pending.result()
-    finally:
-        if not pending.done():
-            pending.cancel()
-            await asyncio.gather(pending, return_exceptions=True)
+class _Heartbeats:
+    """Waits for chunks; once `first_event_wait_s` is over, and each `heartbeat_s` from then on, the caller is told so.
+
+    A provider's comments are chunks too: they must not put that off.
+    """
+
+    __slots__ = ("_attempt", "_due_ns", "_exchange", "_headers", "_passage", "_services")
+
+    def __init__(
+        self,
+        passage: Passage,
+        services: Services,
+        exchange: Exchange,
+        attempt: Attempt,
+        headers: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
+        self._passage = passage
+        self._services = services
+        self._exchange = exchange
+        self._attempt = attempt
+        self._headers = headers
+        first_s = services.settings.heartbeat_s if exchange.started else services.settings.first_event_wait_s
+        self._due_ns = services.clock.monotonic_ns() + int(first_s * 1e9)
+
+    async def next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """The next chunk, None at the end."""
+        pending = asyncio.ensure_future(anext(chunks, None))
+        try:
+            while not (await asyncio.wait((pending,), timeout=self._left_s()))[0]:
+                await self._beat()
+            return pending.result()
+        finally:
+            if not pending.done():
+                pending.cancel()
+                await asyncio.gather(pending, return_exceptions=True)
+            elif not pending.cancelled():
+                pending.exception()  # known, should the wait itself have been cancelled just then
+
+    def _left_s(self) -> float:
+        return max(0.0, (self._due_ns - self._services.clock.monotonic_ns()) / 1e9)
+
+    async def _beat(self) -> None:
+        if not self._exchange.started:
+            await start_stream(self._passage, self._services, self._exchange, self._attempt, self._headers)
+        await self._exchange.write(self._passage.surface.heartbeat())
+        self._due_ns = self._services.clock.monotonic_ns() + int(self._services.settings.heartbeat_s * 1e9)
 
 
 async def start_stream(

@@ -6,10 +6,8 @@ that goes away stops the provider, or the reply is read on for its usage where t
 
 from __future__ import annotations
 
-import asyncio
-
 from gateway.core.call import AnswerHead
-from gateway.core.errors import AttemptFailed, UpstreamLost
+from gateway.core.errors import AttemptFailed, UpstreamLost, UpstreamStreamError
 from gateway.core.ids import CALL, print_id
 from gateway.core.money import print_usd
 from gateway.core.ports import Exchange, StreamTap
@@ -17,9 +15,9 @@ from gateway.core.records import Progress
 from gateway.core.tokens import estimate_tokens
 from gateway.flow.abandon import Abandonable
 from gateway.flow.answer import StreamAnswer, WholeAnswer, answer_headers
-from gateway.flow.dispatch import observe_stream, start_stream
+from gateway.flow.dispatch import observe_stream, patience_s, start_stream
 from gateway.flow.services import Services
-from gateway.flow.settle import end_attempt, settle
+from gateway.flow.settle import end_attempt, settle, synced
 from gateway.flow.state import Passage
 
 _USAGE_COMMENT_HEADER = "x-faregate-usage-comment"
@@ -31,8 +29,14 @@ async def relay_whole(passage: Passage, services: Services, exchange: Exchange, 
     good = answer.status < 400
     if good:
         end_attempt(passage, services, attempt, "ok")
-    settle(passage, services, "ok" if good else "error", answer.status, "" if good else f"upstream_{answer.status}")
-    await _synced(passage, services)
+    outcome = "client_gone" if exchange.disconnect.gone else "ok" if good else "error"
+    settle(passage, services, outcome, answer.status, "" if good else f"upstream_{answer.status}")
+    await synced(passage, services)
+    if exchange.started:  # heartbeats of an earlier attempt: what is no stream can only be told as an error
+        provider = attempt.target.provider.name
+        no_stream = UpstreamStreamError(f"The provider {provider} answered {answer.status} and no stream.")
+        await exchange.finish(passage.surface.stream_error(no_stream))
+        return
     headers = answer_headers(passage, attempt, answer.headers, services.clock.monotonic_ns())
     body = answer.body
     headers.append((b"content-type", answer.content_type.encode("latin-1", "replace")))
@@ -46,13 +50,9 @@ async def relay_stream(passage: Passage, services: Services, exchange: Exchange,
     attempt = answer.attempt
     if not exchange.started:
         await start_stream(passage, services, exchange, attempt, answer.headers)
-    cancels = attempt.target.provider.on_disconnect == "cancel"
-    if not cancels:
-        loop = asyncio.get_running_loop()
-        exchange.disconnect.on_gone(lambda: _read_on(loop, answer, services.settings.drain_max_s))
     failure: AttemptFailed | None = None
     try:
-        with Abandonable(exchange.disconnect, cancels):
+        with Abandonable(exchange.disconnect, patience_s(services, attempt.target)):
             await _pump(passage, services, exchange, answer)
     except AttemptFailed as failed:
         failure = failed
@@ -67,45 +67,51 @@ async def relay_stream(passage: Passage, services: Services, exchange: Exchange,
         return
     end_attempt(passage, services, attempt, "ok")
     settle(passage, services, "client_gone" if exchange.disconnect.gone else "ok", 200)
-    await _synced(passage, services)
+    await synced(passage, services)
     await exchange.finish(_last_bytes(passage, exchange, answer))
-
-
-def _read_on(loop: asyncio.AbstractEventLoop, answer: StreamAnswer, limit_s: float) -> None:
-    """The caller has gone but the provider bills on: read for the usage, at most `limit_s`."""
-    loop.call_later(limit_s, answer.reply.abort)
 
 
 async def _pump(passage: Passage, services: Services, exchange: Exchange, answer: StreamAnswer) -> None:
     tap, settings, clock = answer.tap, services.settings, services.clock
-    attempt = answer.attempt
-    noted_ns, noted_bytes = clock.monotonic_ns(), tap.output_bytes
+    asked_ns = noted_ns = clock.monotonic_ns()
+    noted_bytes = tap.output_bytes
     every_ns = int(settings.progress_s * 1e9)
     every_bytes = settings.progress_tokens * 3
-    if answer.first:
-        await exchange.write(answer.first)
-    if answer.ended or _over(tap):
-        return
-    async for chunk in answer.chunks:
-        relayed = tap.feed(chunk)
-        now_ns = clock.monotonic_ns()
-        if now_ns - noted_ns >= every_ns or tap.output_bytes - noted_bytes >= every_bytes:
-            noted_ns, noted_bytes = now_ns, tap.output_bytes
-            progress = Progress(
-                ts_ms=clock.now_ms(),
-                attempt_id=attempt.hold.attempt_id,
-                input_tokens=attempt.hold.input_estimate,
-                output_tokens=estimate_tokens(tap.output_bytes),
-            )
-            services.journal.append(progress, passage.call_id)
-            services.limits.apply(progress, passage.call_id)
-        if relayed:
-            await exchange.write(relayed)
-        if _over(tap):
+    try:
+        if answer.first:
+            await exchange.write(answer.first)
+        if answer.ended or _over(tap):
             return
-    rest = tap.finish()
-    if rest:
-        await exchange.write(rest)
+        async for chunk in answer.chunks:
+            now_ns = clock.monotonic_ns()
+            passage.waited_ns += now_ns - asked_ns
+            asked_ns = now_ns
+            relayed = tap.feed(chunk)
+            if now_ns - noted_ns >= every_ns or tap.output_bytes - noted_bytes >= every_bytes:
+                noted_ns, noted_bytes = now_ns, tap.output_bytes
+                _note_progress(passage, services, answer)
+            asked_ns = clock.monotonic_ns()
+            if relayed:
+                await exchange.write(relayed)
+            if _over(tap):
+                return
+        rest = tap.finish()
+        if rest:
+            await exchange.write(rest)
+    finally:
+        passage.waited_ns += clock.monotonic_ns() - asked_ns
+
+
+def _note_progress(passage: Passage, services: Services, answer: StreamAnswer) -> None:
+    hold = answer.attempt.hold
+    progress = Progress(
+        ts_ms=services.clock.now_ms(),
+        attempt_id=hold.attempt_id,
+        input_tokens=hold.input_estimate,
+        output_tokens=estimate_tokens(answer.tap.output_bytes),
+    )
+    services.journal.append(progress, passage.call_id)
+    services.limits.apply(progress, passage.call_id)
 
 
 def _over(tap: StreamTap) -> bool:
@@ -132,7 +138,7 @@ async def _cut(
     end_attempt(passage, services, answer.attempt, outcome, cause)
     passage.causes.append(f"{answer.attempt.hold.deployment}: {cause}")
     settle(passage, services, outcome, 499 if gone else 200, failure.code)
-    await _synced(passage, services)
+    await synced(passage, services)
     own_event = b"" if answer.tap.error else passage.surface.stream_error(failure)
     await exchange.finish(own_event)
 
@@ -144,9 +150,3 @@ def _last_bytes(passage: Passage, exchange: Exchange, answer: StreamAnswer) -> b
         call_id = print_id(CALL, passage.call_id)
         comment = passage.surface.usage_comment(print_usd(end.effective_nusd), call_id)
     return comment + answer.tap.terminal
-
-
-async def _synced(passage: Passage, services: Services) -> None:
-    """With `durability = power` nothing final is released before it is on the disk."""
-    if services.settings.power:
-        await services.journal.synced(passage.last_seq)

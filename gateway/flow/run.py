@@ -7,10 +7,13 @@ so it also happens while a cancellation is passing through.
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
 from gateway.core.call import AnswerHead
 from gateway.core.caller import Permission
 from gateway.core.errors import CallRefused, FaregateError
-from gateway.core.ids import make_id
+from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.ports import Exchange, Surface
 from gateway.core.records import Features
 from gateway.core.tokens import estimate_tokens
@@ -23,7 +26,7 @@ from gateway.flow.identify import identify
 from gateway.flow.plan import plan
 from gateway.flow.relay import relay_stream, relay_whole
 from gateway.flow.services import Services
-from gateway.flow.settle import end_open_attempts, settle
+from gateway.flow.settle import end_open_attempts, settle, synced
 from gateway.flow.state import Passage
 from gateway.flow.trace import read_traceparent
 
@@ -41,11 +44,20 @@ async def run(exchange: Exchange, surface: Surface, permission: Permission, serv
     except FaregateError as error:
         end_open_attempts(passage, services, "error", error.code)
         settle(passage, services, "refused" if isinstance(error, CallRefused) else "error", error.status, error.code)
-        await _answer_error(exchange, passage, surface, error)
+        await _answer_error(exchange, passage, services, error)
     finally:
-        if not passage.settled:  # a cancellation from outside, or a fault of our own
-            end_open_attempts(passage, services, "lost", "cancelled")
-            settle(passage, services, "error", CLIENT_CLOSED, "cancelled")
+        if not passage.settled:
+            _settle_interrupted(passage, services, sys.exception())
+
+
+def _settle_interrupted(passage: Passage, services: Services, cause: BaseException | None) -> None:
+    """A cancellation from outside, or a fault of our own, which whoever called us answers with 500."""
+    code, status = "cancelled", CLIENT_CLOSED
+    if cause is not None and not isinstance(cause, asyncio.CancelledError):
+        code, status = "internal_error", 500
+        cause.add_note(f"The call is {print_id(CALL, passage.call_id)}.")
+    end_open_attempts(passage, services, "lost", code)
+    settle(passage, services, "error", status, code)
 
 
 def _identified(exchange: Exchange, surface: Surface, permission: Permission, services: Services) -> Passage:
@@ -66,15 +78,19 @@ def _identified(exchange: Exchange, surface: Surface, permission: Permission, se
         trace_id=trace_id,
         span_id=services.entropy.bytes(8),
         parent_span_id=parent_span_id,
-        client_retry=int(retry) if retry.isdigit() and len(retry) < 4 else 0,
+        client_retry=int(retry) if retry.isdecimal() and len(retry) < 4 else 0,
         caller=caller,
     )
 
 
 async def _walk(exchange: Exchange, passage: Passage, services: Services) -> None:
-    surface, caller = passage.surface, passage.caller
-    with Abandonable(exchange.disconnect, True):
-        body = await exchange.body()
+    surface, caller, clock = passage.surface, passage.caller, services.clock
+    asked_ns = clock.monotonic_ns()
+    try:
+        with Abandonable(exchange.disconnect):
+            body = await exchange.body()
+    finally:
+        passage.waited_ns += clock.monotonic_ns() - asked_ns
 
     head = surface.read_head(body)
     passage.composed = composed = services.composer.compose(caller, body, head)
@@ -89,7 +105,7 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
     )
     passage.composed = composed = guard(services.guards, caller, composed, surface, passage.policy, passage.verdicts)
 
-    admit(passage, services, composed.head.model, services.clock.now_ms())
+    admit(passage, services, composed.head.model, clock.now_ms())
 
     remembered = await services.recall.find(caller, composed)
     if remembered is not None:
@@ -106,8 +122,11 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
         await relay_stream(passage, services, exchange, answer)
 
 
-async def _answer_error(exchange: Exchange, passage: Passage, surface: Surface, error: FaregateError) -> None:
+async def _answer_error(exchange: Exchange, passage: Passage, services: Services, error: FaregateError) -> None:
     """The error in the caller's dialect: as a reply, or inside the stream when that has begun."""
+    surface = passage.surface
+    if passage.attempts:  # what they cost is final once the caller knows of it
+        await synced(passage, services)
     if exchange.started:
         await exchange.finish(surface.stream_error(error))
         return

@@ -19,8 +19,8 @@ from gateway.pricing.arithmetic import charge as price
 
 _NOTHING = Usage(meters={}, source=UsageSource.NONE)
 _FREE = Charge(CostState.PRICED, (), 0, 0)
-_FREE_OUTCOMES = frozenset({"error"})
-"""An attempt that the provider refused with an HTTP error status delivered nothing and costs nothing (ADR 4)."""
+_REFUSED_FROM = 300
+"""An attempt answered with an HTTP status from here on delivered nothing and costs nothing, however it ends (ADR 4)."""
 
 
 def void_attempt(passage: Passage, services: Services, attempt: Attempt, cause: str, detail: str) -> None:
@@ -34,7 +34,7 @@ def void_attempt(passage: Passage, services: Services, attempt: Attempt, cause: 
 def end_attempt(passage: Passage, services: Services, attempt: Attempt, outcome: str, cause: str = "") -> None:
     """Appends the attempt's ATTEMPT_END: priced where usage is known, estimated where it should be and is not."""
     usage = attempt.usage
-    if usage is None and outcome in _FREE_OUTCOMES and attempt.status >= 400:
+    if usage is None and attempt.status >= _REFUSED_FROM:
         usage = _NOTHING
     now_ns = services.clock.monotonic_ns()
     if usage is None:
@@ -137,7 +137,7 @@ def settle(passage: Passage, services: Services, outcome: str, status: int, erro
     passage.settled = True
     clock = services.clock
     duration_us = (clock.monotonic_ns() - passage.received_ns) // 1000
-    overhead_us = max(0, duration_us - passage.upstream_ns // 1000)
+    overhead_us = max(0, duration_us - passage.waited_ns // 1000)
     record = _settle_record(passage, outcome, status, error_code, clock.now_ms(), duration_us, overhead_us)
     passage.last_seq = services.journal.append(record, passage.call_id)
     services.limits.apply(record, passage.call_id)
@@ -154,6 +154,12 @@ def settle(passage: Passage, services: Services, outcome: str, status: int, erro
         overhead_us=overhead_us,
         ttft_us=record.ttft_us,
     )
+
+
+async def synced(passage: Passage, services: Services) -> None:
+    """With `durability = power` nothing final is released before it is on the disk."""
+    if services.settings.power:
+        await services.journal.synced(passage.last_seq)
 
 
 def _settle_record(

@@ -65,8 +65,9 @@ class Passage:
     counts_recorded: bool = False
     attempts: list[Attempt] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
-    upstream_ns: int = 0
-    """Time spent waiting for the provider; the rest of the duration is the gateway's own."""
+    waited_ns: int = 0
+    """Time spent waiting for the caller's body, for the provider, and while a stream is written to the caller; the rest
+    of the duration is the gateway's own."""
     settled: bool = False
     last_seq: int = 0
     """The SETTLE's place in the journal."""

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-_LENGTH = 55
-_ZERO_TRACE = "0" * 32
-_ZERO_SPAN = "0" * 16
+import re
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+"""Longer ones are of versions to come, whose first members stay what they are."""
 
 
 def read_traceparent(header: str, call_id: bytes) -> tuple[bytes, bytes]:
     """(trace id 16 bytes, parent span id 8 bytes or empty); without a valid header the call id is the trace id."""
-    if len(header) >= _LENGTH:
-        version, _, rest = header.partition("-")
-        trace, _, rest = rest.partition("-")
-        span = rest.partition("-")[0]
-        if len(version) == 2 and version != "ff" and len(trace) == 32 and len(span) == 16:
-            try:
-                if trace != _ZERO_TRACE and span != _ZERO_SPAN:
-                    return bytes.fromhex(trace), bytes.fromhex(span)
-            except ValueError:
-                return call_id, b""
-    return call_id, b""
+    found = _TRACEPARENT.fullmatch(header.strip()) if header else None
+    if found is None:
+        return call_id, b""
+    return bytes.fromhex(found.group(1)), bytes.fromhex(found.group(2))

@@ -6,7 +6,6 @@ end, appends what the dead process owed (`ledger.adopt`), and seals. A sealed jo
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from gateway.journal.segment import (
     LOCK_NAME,
     RESERVE_NAME,
     SEALED_NAME,
+    UNFINISHED_RESERVE_NAME,
     Segment,
     Written,
-    activate,
-    create_segment,
     open_segment,
     read_header,
     segment_numbers,
@@ -105,8 +103,20 @@ def adopt(
             os.close(lock_fd)
             return None
         _remove_unused(disk, directory)
-        tape = _open_tape(directory, segments, clock=clock, segment_bytes=segment_bytes, disk=disk)
-        last_seq, unsynced = _repair(tape, segments, reserve_bytes)
+        newest = segments[-1]
+        path = segment_path(directory, newest.number)
+        tape = Tape(
+            directory,
+            newest.journal_id,
+            open_segment(disk, path, newest.number, SEGMENT_HEADER_BYTES),
+            None,
+            top=max(segment_numbers(directory)),
+            segment_bytes=segment_bytes,
+            reserve_bytes=reserve_bytes,
+            clock=clock,
+            disk=disk,
+        )
+        last_seq, unsynced = _repair(tape, segments)
     except (OSError, JournalUnreadable) as error:
         if tape is not None:
             tape.close()
@@ -156,22 +166,7 @@ def delete_segments(
 # ------------------------------------------------------------ adoption, step by step
 
 
-def _open_tape(directory: Path, segments: list[SegmentHeader], *, clock: Clock, segment_bytes: int, disk: Disk) -> Tape:
-    newest = segments[-1]
-    current = open_segment(disk, segment_path(directory, newest.number), newest.number, SEGMENT_HEADER_BYTES)
-    return Tape(
-        directory,
-        newest.journal_id,
-        current,
-        None,
-        top=max(segment_numbers(directory)),
-        segment_bytes=segment_bytes,
-        clock=clock,
-        disk=disk,
-    )
-
-
-def _repair(tape: Tape, segments: list[SegmentHeader], reserve_bytes: int) -> tuple[int, list[bytes]]:
+def _repair(tape: Tape, segments: list[SegmentHeader]) -> tuple[int, list[bytes]]:
     """Positions `tape` after the last record; (last seq, the records at the end that may not be durable yet)."""
     current = tape.current
     scan = scan_file(tape.disk, current.path)
@@ -182,7 +177,7 @@ def _repair(tape: Tape, segments: list[SegmentHeader], reserve_bytes: int) -> tu
     if uncopied:
         records |= uncopied
         last_seq = max(records)
-    reserved = _open_reserve(tape, reserve_bytes)
+    reserved = _open_reserve(tape)
     if reserved and reserved[-1][0] > last_seq and tape.reserve is not None:
         tape.reserved_from = reserved[0][0]
         tape.retired.append(current)
@@ -193,7 +188,7 @@ def _repair(tape: Tape, segments: list[SegmentHeader], reserve_bytes: int) -> tu
     if uncopied:
         copied = [written for written in at_risk if written[0] >= min(uncopied)]
         try:
-            tape.carry(copied)
+            tape.carry(copied, distrust=False)
         except OSError:
             if not tape.in_reserve:
                 tape.enter_reserve(copied, distrust=True)
@@ -231,19 +226,14 @@ def _end_at(disk: Disk, segment: Segment, scan: Scan) -> None:
         zero(disk, segment.fd, scan.end, segment.size)
 
 
-def _open_reserve(tape: Tape, reserve_bytes: int) -> list[Written]:
-    """The reserve as it is, with the records it took last; a new one when there is none."""
-    disk, path = tape.disk, tape.directory / RESERVE_NAME
-    if read_header(disk, path) is not None:
-        scan = scan_file(disk, path)
-        tape.reserve = open_segment(disk, path, 0, scan.end)
-        return _last_run(scan.records)
-    with contextlib.suppress(OSError):  # the disk is full: the segment's own room is what there is
-        path.unlink(missing_ok=True)
-        reserve = create_segment(disk, path, 0, reserve_bytes)
-        activate(disk, reserve, tape.journal_id, 0, tape.clock.now_ms())
-        tape.reserve = reserve
-    return []
+def _open_reserve(tape: Tape) -> list[Written]:
+    """The reserve as it is, with the records it took last. The syncing thread makes a new one where there is none."""
+    path = tape.directory / RESERVE_NAME
+    if read_header(tape.disk, path) is None:
+        return []
+    scan = scan_file(tape.disk, path)
+    tape.reserve = open_segment(tape.disk, path, 0, scan.end)
+    return _last_run(scan.records)
 
 
 def _last_run(records: list[Written]) -> list[Written]:
@@ -255,7 +245,8 @@ def _last_run(records: list[Written]) -> list[Written]:
 
 
 def _remove_unused(disk: Disk, directory: Path) -> None:
-    """Prepared segments that were never used. One with a damaged header stays: its records may matter to somebody."""
+    """What was prepared and never used. A segment with a damaged header stays: its records may matter to somebody."""
+    (directory / UNFINISHED_RESERVE_NAME).unlink(missing_ok=True)
     for number in segment_numbers(directory):
         path = segment_path(directory, number)
         if read_header(disk, path) is None and not scan_file(disk, path).records:

@@ -12,8 +12,10 @@ from gateway.core.errors import JournalUnreadable
 from gateway.core.ids import JOURNAL, parse_id
 from gateway.journal.disk import Disk, sync_directory
 from gateway.journal.format import SEGMENT_HEADER_BYTES, Frame, SegmentHeader, find_frame, read_frame
-from gateway.journal.segment import SEALED_NAME, Written, read_header, segment_numbers, segment_path
+from gateway.journal.segment import LOCK_NAME, SEALED_NAME, Written, read_header, segment_numbers, segment_path
 
+CONFIRMED_BYTES = 8
+NO_WRITER = 1 << 63
 _PIECE_BYTES = 1 << 20
 
 
@@ -64,6 +66,21 @@ def sealed_seq(directory: Path) -> int | None:
         return msgspec.json.decode(content, type=Sealed).last_seq
     except msgspec.MsgspecError as error:
         raise JournalUnreadable(f"{directory / SEALED_NAME} is not a seal: {error}") from error
+
+
+def confirmed_seq(directory: Path) -> int:
+    """Up to where everything is durable: a gap before it is damage, one behind it its living writer may still close.
+
+    It is in the lock file, written after each sync; a sealed journal is durable to its end. Where there is neither
+    (a copy of segments), nobody will close a gap.
+    """
+    sealed = sealed_seq(directory)
+    if sealed is not None:
+        return sealed
+    try:
+        return int.from_bytes((directory / LOCK_NAME).read_bytes()[:CONFIRMED_BYTES], "little")
+    except FileNotFoundError:
+        return NO_WRITER
 
 
 def write_seal(disk: Disk, directory: Path, seal: Sealed) -> None:

@@ -43,6 +43,7 @@ class Log:
 
     __slots__ = (
         "_closed",
+        "_confirm",
         "_dirty",
         "_failures",
         "_keep",
@@ -61,15 +62,26 @@ class Log:
     )
 
     def __init__(
-        self, tape: Tape, *, last_seq: int, unsynced: Sequence[bytes], pwrite: Pwrite, wake: Callable[[], None]
+        self,
+        tape: Tape,
+        *,
+        last_seq: int,
+        unsynced: Sequence[bytes],
+        pwrite: Pwrite,
+        wake: Callable[[], None],
+        confirm: Callable[[int], None],
     ) -> None:
-        """`unsynced` are the records up to `last_seq` that stand in the present files, perhaps not durably."""
+        """`unsynced` are the records up to `last_seq` that stand in the present files, perhaps not durably.
+
+        `wake` calls for a sync; `confirm` gets the seq up to which everything is durable, after each.
+        """
         self.tape = tape
         self.last_seq = last_seq
         self.synced_seq = last_seq - len(unsynced)
         self.refusal = ""
         self._pwrite = pwrite
         self._wake = wake
+        self._confirm = confirm
         self._lock = Lock()
         # Records up to last_seq, without their seqs: bytes alone are nothing for the garbage collector to look at.
         self._unsynced: deque[bytes] = deque(unsynced)
@@ -157,8 +169,7 @@ class Log:
         try:
             if error is not None and error.errno not in NO_SPACE:
                 self._note_failure(tape.current, error)
-                tape.carry(self._not_safe((seq, data)))
-                self._must_carry = False
+                self._carry((seq, data), distrust=True)
             elif tape.in_reserve:
                 raise error or OSError(errno.ENOSPC, "the reserved file is full")
             else:
@@ -192,14 +203,14 @@ class Log:
         with self._lock:
             self._dirty = False
             if self._must_carry:
-                self._carry()
+                self._leave_failed()
                 if self._must_carry:
                     self._failures += 1
                     self._refresh()
                     return False
-            target = self.last_seq
-            if target == self.synced_seq:
+            if not self._unsynced:
                 return True
+            target = self.last_seq
             moves = tape.moves
             files = [*tape.retired, tape.current]
         for segment in files:
@@ -211,23 +222,39 @@ class Log:
                     self._note_failure(segment, error)
                     if tape.moves == moves:  # else an append has left that file already
                         self._must_carry = True
-                        self._carry()
+                        self._leave_failed()
                 return False
         with self._lock:
             if tape.moves != moves:
                 self._dirty = True  # written again elsewhere meanwhile: what was synced is not where it is now
                 self._wake()
                 return True
-            self._confirm(target, files[:-1])
+            self._take_confirmed(target, files[:-1])
+        self._confirm(target)
         return True
 
     def prepare(self) -> None:
-        """Makes the next segment ahead of its use, so that going on in it is no stall; leaves the reserve with it."""
+        """Makes what the append path may need next ahead of its use: the next segment, and a reserve if it has none.
+
+        With a new segment the reserve is left.
+        """
         tape = self.tape
         with self._lock:
-            if self._closed or (tape.spare is not None and not tape.in_reserve and not self._no_segment):
+            if self._closed:
                 return
-            number = tape.next_number() if tape.spare is None else 0
+            reserve_missing = tape.reserve is None
+            needed = tape.spare is None or tape.in_reserve or bool(self._no_segment)
+            number = tape.next_number() if needed and tape.spare is None else 0
+        if needed:
+            self._prepare_segment(number)
+        if reserve_missing:
+            with contextlib.suppress(OSError):  # tried again next time; segments are what new calls need
+                reserve = tape.create_reserve()
+                with self._lock:
+                    tape.reserve = reserve
+
+    def _prepare_segment(self, number: int) -> None:
+        tape = self.tape
         spare: Segment | None = None
         if number:
             try:
@@ -242,8 +269,7 @@ class Log:
                 return
             try:
                 if tape.in_reserve:
-                    tape.carry(self._not_safe())
-                    self._must_carry = False
+                    self._carry(distrust=self._must_carry)
                     self._dirty = True
                     self._wake()
             except OSError as error:
@@ -278,7 +304,7 @@ class Log:
             self.tape.close()
         self.close_done()
 
-    def _confirm(self, target: int, retired: list[Segment]) -> None:
+    def _take_confirmed(self, target: int, retired: list[Segment]) -> None:
         """Everything up to `target` is durable."""
         tape = self.tape
         for _ in range(len(self._unsynced) - (self.last_seq - target)):
@@ -296,21 +322,27 @@ class Log:
         except OSError as error:
             _log.error("the reserved file of %s cannot be emptied, will be tried again: %s", tape.directory, error)
 
-    def _carry(self) -> None:
+    def _leave_failed(self) -> None:
         """Leaves files whose sync failed for a new segment, else the reserve; tried again when neither takes it."""
-        records: list[Written] = []
         try:
-            records = self._not_safe()
-            self.tape.carry(records)
+            self._carry(distrust=True)
         except OSError as error:
             self._note_no_segment(error)
-            if self.tape.in_reserve:
-                return
-            try:
-                self.tape.enter_reserve(records, distrust=True)
-            except OSError:
-                return
+            if not self.tape.in_reserve:
+                with contextlib.suppress(OSError):
+                    self.tape.enter_reserve(self._numbered(), distrust=True)
+                    self._must_carry = False
+
+    def _carry(self, *more: Written, distrust: bool) -> None:
+        """Goes on in new segments with everything that is not safe. Raises OSError, with nothing changed.
+
+        What the reserve had made durable is only in new files then, so it counts as unsynced again.
+        """
+        records = self._not_safe(*more)
+        self.tape.carry(records, distrust=distrust)
         self._must_carry = False
+        self._unsynced.clear()
+        self._unsynced.extend(data for seq, data in records if seq <= self.last_seq)
 
     def _not_safe(self, *more: Written) -> list[Written]:
         """What must be in a new file before the present ones can be left. Raises OSError."""

@@ -16,7 +16,7 @@ import msgspec
 from gateway.core.errors import JournalUnreadable
 from gateway.core.records import Entry, RecordType, decode_record
 from gateway.journal.disk import Disk
-from gateway.journal.folder import active_segments, sealed_seq
+from gateway.journal.folder import active_segments, confirmed_seq, sealed_seq
 from gateway.journal.format import (
     MAX_PAYLOAD_BYTES,
     RECORD_HEADER_BYTES,
@@ -69,8 +69,8 @@ def read_journal(
 ) -> Iterator[Entry]:
     """All entries after `after_seq` that are there now; `segment` and `offset` of a Position save the way there.
 
-    Missing records are told to `on_damage`; without it they raise JournalUnreadable, as does a record that a newer
-    version wrote.
+    Missing records are told to `on_damage`; without it they raise JournalUnreadable. So does a record that a newer
+    version wrote, and, at the end, a gap that the journal's writer or adopter must close first.
     """
     tail = JournalTail(directory, Position(segment, offset, after_seq))
     try:
@@ -84,8 +84,10 @@ def read_journal(
                     )
                 on_damage(damage)
             if not entries:
-                return
+                break
             yield from entries
+        if tail.stalled:
+            raise JournalUnreadable(f"{directory}: record {tail.position.seq + 1} is not there yet, but later ones are")
     finally:
         tail.close()
 
@@ -94,6 +96,8 @@ class JournalTail:
     """Follows one journal while another process writes it. `poll` never waits; `position` is where to go on.
 
     `damage` must be looked at after each poll. `finished` is True when the journal is sealed and has been read.
+    `stalled` is True while later records can be read but the next cannot, and it was never durable: its writer, or the
+    writer's adopter, must write it again or give it up.
     """
 
     __slots__ = (
@@ -107,6 +111,7 @@ class JournalTail:
         "_seq",
         "damage",
         "finished",
+        "stalled",
     )
 
     def __init__(
@@ -122,6 +127,7 @@ class JournalTail:
         self._journal_id = b""
         self.damage: list[Damage] = []
         self.finished = False
+        self.stalled = False
 
     @property
     def position(self) -> Position:
@@ -134,6 +140,7 @@ class JournalTail:
         FileNotFoundError when the journal is gone.
         """
         entries: list[Entry] = []
+        self.stalled = False
         try:
             while len(entries) < self._limit:
                 if self._fd < 0 and not self._open_first():
@@ -230,11 +237,15 @@ class JournalTail:
         ahead = [frame.seq for frame in reserved if frame.seq > self._seq]
         if following is not None:
             ahead.append(following.first_seq)
+        if self._seq >= confirmed_seq(self._directory):
+            # What comes next was never durable: its writer may be writing it, or will write it again elsewhere; if it
+            # was torn by a crash, the adopter will say so.
+            self.stalled = bool(ahead)
+            return False
         if ahead:
             if not self._resync(before=min(ahead)):
                 self._miss(min(ahead))
             return True
-        # The newest record is being written, or was torn by a crash: it is waited for, unless whole ones follow it.
         return (again is Stop.BAD and self._resync()) or self._end(entries)
 
     def _end(self, entries: list[Entry]) -> bool:

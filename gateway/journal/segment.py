@@ -21,6 +21,7 @@ from gateway.journal.format import (
 
 SUFFIX = ".wal"
 RESERVE_NAME = "reserve.wal"
+UNFINISHED_RESERVE_NAME = "reserve.new"
 LOCK_NAME = "lock"
 SEALED_NAME = "sealed"
 _BLOCK = bytes(64 * 1024)
@@ -83,6 +84,23 @@ def create_segment(disk: Disk, path: Path, number: int, size: int) -> Segment:
             disk.unlink(path)
         raise
     return Segment(fd, number, path, size)
+
+
+def create_reserve(disk: Disk, directory: Path, size: int, journal_id: bytes, created_ms: int) -> Segment:
+    """A new, empty reserve, durable; it takes the place of one that failed. Raises OSError."""
+    unfinished = directory / UNFINISHED_RESERVE_NAME
+    unfinished.unlink(missing_ok=True)
+    reserve = create_segment(disk, unfinished, 0, size)
+    try:
+        activate(disk, reserve, journal_id, 0, created_ms)
+        disk.fsync(reserve.fd)
+        reserve.path = directory / RESERVE_NAME
+        os.replace(unfinished, reserve.path)
+        sync_directory(disk, directory)
+    except OSError:
+        disk.close(reserve.fd)
+        raise
+    return reserve
 
 
 def open_segment(disk: Disk, path: Path, number: int, offset: int) -> Segment:

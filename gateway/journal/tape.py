@@ -18,6 +18,7 @@ from gateway.journal.segment import (
     Segment,
     Written,
     activate,
+    create_reserve,
     create_segment,
     read_back,
     segment_path,
@@ -41,6 +42,7 @@ class Tape:
         "journal_id",
         "moves",
         "reserve",
+        "reserve_bytes",
         "reserved_from",
         "retired",
         "segment_bytes",
@@ -57,6 +59,7 @@ class Tape:
         *,
         top: int,
         segment_bytes: int,
+        reserve_bytes: int,
         clock: Clock,
         disk: Disk,
     ) -> None:
@@ -66,6 +69,7 @@ class Tape:
         self.reserve = reserve
         self.top = top
         self.segment_bytes = segment_bytes
+        self.reserve_bytes = reserve_bytes
         self.clock = clock
         self.disk = disk
         self.spare: Segment | None = None
@@ -98,10 +102,11 @@ class Tape:
         self.retired.append(self.current)
         self.current = fresh
 
-    def carry(self, records: Sequence[Written]) -> None:
+    def carry(self, records: Sequence[Written], *, distrust: bool) -> None:
         """Writes `records` (not empty, ascending) into new segments and goes on there; the present files are done.
 
-        They must be everything not known to be safe. Raises OSError, with the present files still in use.
+        They must be everything not known to be safe. `distrust`: a present file failed; if that was the reserve, it is
+        not used again. Raises OSError, with the present files still in use.
         """
         fresh: list[Segment] = []
         try:
@@ -112,6 +117,8 @@ class Tape:
         except OSError:
             self.done.extend(fresh)
             raise
+        if distrust and self.in_reserve:
+            self.reserve = None
         self.done.extend(segment for segment in [*self.retired, self.current] if segment is not self.reserve)
         self.retired = fresh[:-1]
         self.current = fresh[-1]
@@ -141,6 +148,10 @@ class Tape:
         if self.reserve is None:
             return []
         return [written for written in read_back(self.disk, self.reserve) if written[0] >= self.reserved_from]
+
+    def create_reserve(self) -> Segment:
+        """A new reserve for a tape that has none. Raises OSError. Changes nothing: it may run beside appends."""
+        return create_reserve(self.disk, self.directory, self.reserve_bytes, self.journal_id, self.clock.now_ms())
 
     def clear_reserve(self) -> None:
         """Empties the reserve, once everything in it is synced in a segment. Raises OSError; harmless to repeat."""

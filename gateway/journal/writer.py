@@ -19,8 +19,9 @@ from gateway.core.errors import UsageLogUnavailable
 from gateway.core.ids import JOURNAL, print_id
 from gateway.core.ports import Clock
 from gateway.journal.disk import FAILPOINT, Disk, record_pwrite, sync_directory
+from gateway.journal.folder import CONFIRMED_BYTES
 from gateway.journal.log import Log
-from gateway.journal.segment import LOCK_NAME, RESERVE_NAME, activate, create_segment, segment_path
+from gateway.journal.segment import LOCK_NAME, activate, create_reserve, create_segment, segment_path
 from gateway.journal.tape import Tape
 
 RETRY_S = 0.25
@@ -65,13 +66,12 @@ class JournalWriter:
             try:
                 sync_directory(disk, root)
                 opened.append(lock_directory(directory, wait=True))
+                disk.pwrite(opened[0], bytes(CONFIRMED_BYTES), 0)
                 first = create_segment(disk, segment_path(directory, 1), 1, segment_bytes)
                 opened.append(first.fd)
-                reserve = create_segment(disk, directory / RESERVE_NAME, 0, reserve_bytes)
+                reserve = create_reserve(disk, directory, reserve_bytes, journal_id, clock.now_ms())
                 opened.append(reserve.fd)
-                activate(disk, reserve, journal_id, 0, clock.now_ms())
                 activate(disk, first, journal_id, 1, clock.now_ms())
-                disk.fsync(reserve.fd)
                 disk.fsync(first.fd)
             except OSError:
                 for fd in opened:
@@ -80,13 +80,23 @@ class JournalWriter:
                 raise
         except OSError as error:
             raise UsageLogUnavailable(f"cannot create the journal {directory}: {error}") from error
-        tape = Tape(directory, journal_id, first, reserve, top=1, segment_bytes=segment_bytes, clock=clock, disk=disk)
+        tape = Tape(
+            directory,
+            journal_id,
+            first,
+            reserve,
+            top=1,
+            segment_bytes=segment_bytes,
+            reserve_bytes=reserve_bytes,
+            clock=clock,
+            disk=disk,
+        )
         return cls(tape, lock_fd=opened[0], last_seq=0, sync_ms=sync_ms)
 
     def __init__(
-        self, tape: Tape, *, lock_fd: int, last_seq: int, sync_ms: int, unsynced: Sequence[bytes] = ()
+        self, tape: Tape, *, lock_fd: int, last_seq: int, sync_ms: int, unsynced: Sequence[bytes] | None = None
     ) -> None:
-        """For `create` and adoption, which have made the files."""
+        """For `create` and adoption, which have made the files. `unsynced` are an adopted journal's last records."""
         self._tape = tape
         self._lock_fd = lock_fd
         self._sync_s = sync_ms / 1000
@@ -96,9 +106,13 @@ class JournalWriter:
         self._ended = False
         self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         pwrite = record_pwrite(tape.disk, os.environ.get(FAILPOINT, ""))
-        self._log = Log(tape, last_seq=last_seq, unsynced=unsynced, pwrite=pwrite, wake=self._wake.set)
+        self._log = Log(
+            tape, last_seq=last_seq, unsynced=unsynced or (), pwrite=pwrite, wake=self._wake.set, confirm=self._publish
+        )
         # The port's `append` is the log's own method: every call makes several, and a delegate costs 3 % of each.
         self.append = self._log.append
+        if unsynced is not None and self._log.sync():
+            self._publish(last_seq)  # what is missing before this is missing for good: readers need not wait for it
         self._wake.set()  # the second segment is prepared before anyone asks
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
         self._thread.start()
@@ -183,6 +197,11 @@ class JournalWriter:
             log.sync()
         log.close_done()
         log.close()
+
+    def _publish(self, seq: int) -> None:
+        """Tells readers up to where everything is durable. Its block is allocated; a smaller number does no harm."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock_fd, seq.to_bytes(CONFIRMED_BYTES, "little"), 0)
 
     def _release(self, *, ended: bool = False) -> None:
         synced_seq = self._log.synced_seq

@@ -90,7 +90,7 @@ async def test_the_figures_over_the_socket_and_in_the_file(settings: Settings) -
         with worker(settings) as writer:
             writer.calls(5)
             writer.begin()
-            await until(lambda: bookkeeper.loader.records == 22)
+            await until(lambda: bookkeeper.loader.records == 22 and len(bookkeeper.folder.books.holds) == 1)
             status = await status_of(settings)
             assert (status.loaded_calls, status.open_holds, status.behind_bytes, status.behind_ms) == (5, 1, 0, 0)
             assert (status.dead_letters, status.anomalies, status.store_fault, status.journal_fault) == (0, 0, "", "")

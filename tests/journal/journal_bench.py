@@ -17,9 +17,10 @@ from journal_world import (
 )
 
 from gateway.core.ids import JOURNAL, print_id
+from gateway.journal.folder import CONFIRMED_BYTES
 from gateway.journal.log import Log
 from gateway.journal.reader import JournalTail
-from gateway.journal.segment import RESERVE_NAME, activate, create_segment, segment_path
+from gateway.journal.segment import LOCK_NAME, activate, create_reserve, create_segment, segment_path
 from gateway.journal.tape import Tape
 
 
@@ -31,10 +32,8 @@ class Bench:
         self.directory = root / print_id(JOURNAL, JOURNAL_ID)
         self.directory.mkdir()
         first = create_segment(self.disk, segment_path(self.directory, 1), 1, SEGMENT_BYTES)
-        reserve = create_segment(self.disk, self.directory / RESERVE_NAME, 0, RESERVE_BYTES)
-        activate(self.disk, reserve, JOURNAL_ID, 0, 1)
+        reserve = create_reserve(self.disk, self.directory, RESERVE_BYTES, JOURNAL_ID, 1)
         activate(self.disk, first, JOURNAL_ID, 1, 1)
-        self.disk.fsync(reserve.fd)
         self.disk.fsync(first.fd)
         self.disk.space_bytes = space_bytes
         self.tape = Tape(
@@ -44,13 +43,25 @@ class Bench:
             reserve,
             top=1,
             segment_bytes=SEGMENT_BYTES,
+            reserve_bytes=RESERVE_BYTES,
             clock=FakeClock(),
             disk=self.disk,
         )
-        self.log = Log(self.tape, last_seq=0, unsynced=(), pwrite=self.disk.pwrite, wake=lambda: None)
+        self.confirm(0)
+        self.log = Log(
+            self.tape,
+            last_seq=0,
+            unsynced=(),
+            pwrite=self.disk.pwrite,
+            wake=lambda: None,
+            confirm=self.confirm,
+        )
         self.tail = JournalTail(self.directory)
         self.seen: list[int] = []
         self.next = 1
+
+    def confirm(self, seq: int) -> None:
+        (self.directory / LOCK_NAME).write_bytes(seq.to_bytes(CONFIRMED_BYTES, "little"))
 
     def write(self, count: int, detail: str = "") -> None:
         for _ in range(count):

@@ -249,6 +249,48 @@ def test_the_reserve_is_used_again_and_again(tmp_path) -> None:
     bench.check()
 
 
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_the_reserve_is_kept_until_the_segments_have_it_durably(tmp_path, failures: int) -> None:
+    bench = full(tmp_path)
+    assert bench.log.sync()  # durable in the reserve
+    bench.disk.space_bytes = None
+    bench.log.prepare()
+    assert not bench.tape.in_reserve
+    bench.disk.fdatasync_errors.extend([errno.EIO] * failures)
+    for _ in range(failures):
+        assert not bench.log.sync()
+        bench.follow()
+    bench.write(1)
+    bench.step()
+    assert bench.log.synced_seq == bench.log.last_seq
+    bench.check()
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_a_reserve_that_fails_is_replaced(tmp_path, failures: int) -> None:
+    bench = full(tmp_path)
+    bench.log.sync()
+    bench.write(2)
+    reserve = bench.tape.reserve
+    bench.disk.fdatasync_errors.extend([errno.EIO] * failures)
+    assert not bench.log.sync()
+    assert bench.tape.reserve is reserve
+    bench.disk.space_bytes = None
+    for _ in range(4):
+        bench.step()
+        bench.follow()
+    assert bench.tape.reserve is not reserve
+    assert bench.tape.reserve is not None
+    assert bench.log.refusal == ""
+    bench.disk.space_bytes = 0
+    bench.fill(leave=150)
+    bench.write(3, "z" * 150)
+    bench.fill(leave=150)
+    bench.write(3, "z" * 150)
+    assert bench.tape.in_reserve
+    bench.check()
+
+
 def test_a_reader_that_comes_after_the_recovery_finds_everything_in_segments(tmp_path) -> None:
     bench = full(tmp_path)
     bench.disk.space_bytes = None
