@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from gateway.api.exchange import Receive, Scope, Send
-from gateway.core.errors import AttemptFailed, BodyTooLarge, DeskUnavailable, FaregateError
+import asyncio
+
+from gateway.api.exchange import BODY_TIMEOUT_S, Receive, Scope, Send
+from gateway.core.errors import AttemptFailed, BodyTooLarge, DeskUnavailable, FaregateError, RequestTimeout
 from gateway.core.ports import Surface, Upstream, UpstreamRequest
 
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"}
 )
 _OURS = _HOP_BY_HOP | {"date", "server", "x-faregate-client"}
+_OURS_BYTES = frozenset(name.encode() for name in _OURS)
 _TIMEOUT_S = 30.0
+
+
+class _Gone(Exception):
+    """The caller left before its whole request was here: a part of it must not be taken for all of it."""
 
 
 class DeskRelay:
@@ -24,7 +31,17 @@ class DeskRelay:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await self._body(receive)
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await self._body(receive)
+        except _Gone:
+            return
+        except TimeoutError:
+            await self._error(send, RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s."))
+            return
+        except BodyTooLarge as error:
+            await self._error(send, error)
+            return
+        try:
             reply = await self._upstream.send(self._request(scope, body))
         except AttemptFailed as failure:
             unavailable = DeskUnavailable(
@@ -36,11 +53,7 @@ class DeskRelay:
         except FaregateError as error:
             await self._error(send, error)
             return
-        headers = [
-            (name.encode("latin-1"), value.encode("latin-1"))
-            for name, value in reply.headers.items()
-            if name not in _OURS
-        ]
+        headers = [(name, value) for name, value in reply.raw_headers if name not in _OURS_BYTES]
         try:
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             async for chunk in reply.chunks():
@@ -54,12 +67,14 @@ class DeskRelay:
         size = 0
         while True:
             message = await receive()
+            if message["type"] != "http.request":
+                raise _Gone
             part = message.get("body", b"")
             size += len(part)
             if size > self._max_body_bytes:
                 raise BodyTooLarge(f"The body is larger than the {self._max_body_bytes} bytes accepted here.")
             parts.append(part)
-            if message["type"] != "http.request" or not message.get("more_body"):
+            if not message.get("more_body"):
                 return b"".join(parts)
 
     def _request(self, scope: Scope, body: bytes) -> UpstreamRequest:

@@ -20,10 +20,12 @@ LINGER_S = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 * 1024
+_ONCE = frozenset({"authorization", "x-faregate-api-key", "x-api-key", "api-key", "x-goog-api-key"})
+"""Headers that say who asks: of two that differ none is believed."""
 
 
 def read_headers(scope: Scope) -> dict[str, str]:
-    """Lower-case request headers. A second Authorization or an over-long block is a 400, never a guess."""
+    """Lower-case request headers. A second, different key or an over-long block is a 400, never a guess."""
     headers: dict[str, str] = {}
     size = 0
     raw: list[tuple[bytes, bytes]] = scope["headers"]
@@ -33,8 +35,8 @@ def read_headers(scope: Scope) -> dict[str, str]:
         size += len(name) + len(value)
         text = name.decode("latin-1")
         if text in headers:
-            if text == "authorization" and headers[text] != value.decode("latin-1"):
-                raise BadRequest("The request carries two different Authorization headers. Send one.")
+            if text in _ONCE and headers[text] != value.decode("latin-1"):
+                raise BadRequest(f"The request carries two different {text} headers. Send one.")
             continue
         headers[text] = value.decode("latin-1")
     if size > MAX_HEADER_BYTES:
@@ -119,7 +121,7 @@ class AsgiExchange:
         self._check_type()
         limit = self._max_body_bytes
         length = self.headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
+        if length.isdecimal() and int(length) > limit:
             raise BodyTooLarge(f"The body has {length} bytes; at most {limit} are accepted here.")
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -169,22 +171,26 @@ class AsgiExchange:
 
     async def start(self, head: AnswerHead) -> None:
         self.started = True
-        if not self.disconnect.gone:
-            await self._send({"type": "http.response.start", "status": head.status, "headers": list(head.headers)})
+        await self._emit({"type": "http.response.start", "status": head.status, "headers": list(head.headers)})
 
     async def write(self, data: bytes) -> None:
+        await self._emit({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _emit(self, message: Message) -> None:
         if not self.disconnect.gone:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            try:
+                await self._send(message)
+            except OSError:  # how a server may tell that the caller has gone (ASGI 2.4)
+                self.disconnect.left()
 
     async def finish(self, data: bytes = b"") -> None:
         self.finished = True
         self.disconnect.forget()
         if self._unread and not self.disconnect.gone:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self.write(data)
             await self._linger()
             data = b""
-        if not self.disconnect.gone:
-            await self._send({"type": "http.response.body", "body": data})
+        await self._emit({"type": "http.response.body", "body": data})
 
     async def _linger(self) -> None:
         """The caller has its answer, but is still sending: closing now would reset the connection before it reads."""

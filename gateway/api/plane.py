@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.api.exchange import AsgiApp, AsgiExchange, Receive, Scope, Send, read_headers
+from gateway.api.exchange import AsgiApp, AsgiExchange, Message, Receive, Scope, Send, read_headers
 from gateway.api.models import list_models, one_model
 from gateway.api.routes import Route, RouteTable
 from gateway.core.call import AnswerHead
@@ -145,18 +145,30 @@ class DataPlane:
                 NotFound(f"There is no {scope['method']} {scope['path']} here. GET /openapi.json lists all paths."),
             )
             return
-        await self._desk(scope, receive, send)
+
+        async def named(message: Message) -> None:
+            """Every answer has a request id, also the relay's own errors."""
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                if not any(name.lower() == b"x-request-id" for name, _ in headers):
+                    message = {**message, "headers": [*headers, self._request_id()]}
+            await send(message)
+
+        await self._desk(scope, receive, named)
 
     async def _refuse(self, exchange: AsgiExchange, error: FaregateError) -> None:
         """A refusal before identification: counted, answered, not recorded."""
         self.refusals.add(error.code)
         self.services.metrics.refused_before_identified(error.code)
+        await self._answer(exchange, error, self._request_id())
+
+    async def _answer(self, exchange: AsgiExchange, error: FaregateError, request_id: tuple[bytes, bytes]) -> None:
         if exchange.started:
             await exchange.finish(self._plain.stream_error(error))
             return
         body = self._plain.error_body(error)
         extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items()]
-        await _send(exchange, error.status, body, extra=[*extra, self._request_id()])
+        await _send(exchange, error.status, body, extra=[*extra, request_id])
 
     def _request_id(self) -> tuple[bytes, bytes]:
         services = self.services
@@ -164,12 +176,11 @@ class DataPlane:
         return (b"x-request-id", print_id(CALL, call_id).encode())
 
     async def _fault(self, exchange: AsgiExchange) -> None:
-        LOG.exception("a call failed by a fault of the gateway")
-        if exchange.finished:
-            return
-        await self._refuse(
-            exchange, InternalFault("The gateway failed while handling this call. It is logged; try again.")
-        )
+        request_id = self._request_id()
+        LOG.exception("%s failed by a fault of the gateway", request_id[1].decode())
+        if not exchange.finished:
+            fault = InternalFault("The gateway failed while handling this call. It is logged; try again.")
+            await self._answer(exchange, fault, request_id)
 
 
 async def _send(

@@ -229,6 +229,11 @@ class UpstreamReply(Protocol):
         """Lower-case names; of repeated headers the last."""
         ...
 
+    @property
+    def raw_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """All of them in their order, repeated ones too (`set-cookie`), with lower-case names."""
+        ...
+
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body. Raises UpstreamLost, UpstreamTimeout, UpstreamInvalidReply (over the limit)."""
         ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import aiohttp
 from yarl import URL
@@ -161,6 +161,10 @@ class AiohttpReply:
     @property
     def headers(self) -> Mapping[str, str]:
         return self._headers
+
+    @property
+    def raw_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        return [(name.lower(), value) for name, value in self._response.raw_headers]
 
     async def read(self, limit_bytes: int) -> bytes:
         declared = self._headers.get("content-length", "")
