@@ -31,18 +31,10 @@ class DeskRelay:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await self._body(receive)
+            body = await self._body(receive)
+            reply = await self._upstream.send(self._request(scope, body))
         except _Gone:
             return
-        except TimeoutError:
-            await self._error(send, RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s."))
-            return
-        except BodyTooLarge as error:
-            await self._error(send, error)
-            return
-        try:
-            reply = await self._upstream.send(self._request(scope, body))
         except AttemptFailed as failure:
             unavailable = DeskUnavailable(
                 f"The control plane is not answering ({failure.cause}). Model calls are served; try again shortly.",
@@ -63,6 +55,13 @@ class DeskRelay:
             reply.abort()
 
     async def _body(self, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._receive_all(receive)
+        except TimeoutError as error:
+            raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from error
+
+    async def _receive_all(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:

@@ -81,13 +81,16 @@ class PrometheusMetrics:
         overhead_us: int,
         ttft_us: int,
     ) -> None:
-        """Counts a settled call. A model that no deployment was planned for is `unknown`: its name is the caller's."""
+        """Counts a settled call. A model that no deployment was planned for is `unknown`: its name is the caller's.
+
+        Through a wildcard it is the caller's too, and part of the deployment's: beyond `max_series` both are `other`.
+        """
         if not deployment:
             model = "unknown"
         series = self._series.get((endpoint, model, deployment))
         if series is None:
-            if len(self._series) >= self._max_series:
-                model = "other"
+            if deployment and len(self._series) >= self._max_series:
+                model, deployment = "other", f"{deployment.partition('/')[0]}/other"
             series = self._series.get((endpoint, model, deployment)) or _Series(self, endpoint, model, deployment)
             self._series[(endpoint, model, deployment)] = series
         key = (endpoint, model, deployment, outcome, status)

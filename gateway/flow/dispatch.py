@@ -36,6 +36,8 @@ from gateway.flow.state import Attempt, Passage, Target
 from gateway.providers.row import ProviderRow
 
 _ERROR_BODY_BYTES = 1024 * 1024
+_SECRET_BYTES_MIN = 16
+"""Shorter ones (`none`, `EMPTY`) are no secrets, and words of other people's messages."""
 _STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -179,6 +181,7 @@ async def _refused(
             f"The provider {provider.name} refused the gateway's own credential ({status}). Its operator must check "
             f"{provider.credential or 'the credential of that provider'}; your key is fine."
         )
+    body = _without_credential(services, provider.credential, body)
     if status >= 500:
         raise UpstreamServerError(f"The provider {provider.name} answered {status}{_quoted(body)}", status)
     if status < 400:
@@ -189,6 +192,15 @@ async def _refused(
     end_attempt(passage, services, attempt, "error", f"http_{status}")
     content_type = reply.headers.get("content-type", "application/json")
     return WholeAnswer(attempt=attempt, status=status, content_type=content_type, headers=headers, body=body)
+
+
+def _without_credential(services: Services, reference: str, body: bytes) -> bytes:
+    """A refusal that quotes our own credential is the one body that is not passed on byte for byte."""
+    try:
+        secret = services.configuration.credential(reference).encode()
+    except ConfigInvalid:
+        return body
+    return body.replace(secret, b"***") if len(secret) >= _SECRET_BYTES_MIN else body
 
 
 def _quoted(body: bytes) -> str:

@@ -26,13 +26,20 @@ class AllowedModels:
             return self._ALLOW
         route = policy.models.get(head.model)
         asked = {head.model, route.alias_of if route is not None else ""} - {""}
-        if any(name in asked or any(fnmatchcase(model, name) for model in asked) for name in names):
+        if any(fnmatchcase(model, _literal(name)) for name in names for model in asked):
             return self._ALLOW
         return Verdict(
             "deny",
             self.name,
             reason=f"This key may not use the model {head.model!r}. It may use: {', '.join(names[:20])}.",
         )
+
+
+def _literal(pattern: str) -> str:
+    """Only `*` stands for something in a model's pattern; to fnmatch `?` and `[` would too."""
+    if "[" not in pattern and "?" not in pattern:
+        return pattern
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 MEMBER = AllowedModels()

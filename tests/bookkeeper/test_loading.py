@@ -250,3 +250,16 @@ async def test_pauses_grow_and_the_batch_that_failed_comes_again_first(settings:
     assert [entry.seq for batch in ledger.batches for entry in batch] == list(range(1, 1_201))
     assert max(len(batch) for batch in ledger.batches) <= loading.BATCH_RECORDS
     assert (loader.errors, loader.fault) == (4, "")
+
+
+async def test_a_batch_read_but_not_written_is_read_again_by_the_last_load(settings: Settings) -> None:
+    """A stop cancels the loader in the middle of a batch and then lets the same loader finish."""
+    ledger = Refusing(failures=10**9)
+    with worker(settings) as writer:
+        writer.calls(10)
+        loader = Loader(settings.journal_dir, ledger, CLOCK, ENTROPY)
+        async with running(loader):
+            await until(lambda: ledger.asked_s)
+        ledger.failures = 0
+        assert await loader.drain(5.0)
+    assert [entry.seq for batch in ledger.batches for entry in batch] == list(range(1, 41))
