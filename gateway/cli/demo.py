@@ -7,6 +7,7 @@ SDK snippet that work when pasted. Real money only flows through OpenAI, and onl
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -129,8 +130,14 @@ Try it:
   client = OpenAI(base_url="{address}/v1", api_key="{shown}")
   print(client.chat.completions.create(model="sim-small", messages=[{{"role": "user", "content": "Hello"}}]))
 
-Then: faregate spend --by model · faregate ledger verify · Ctrl-C stops it. Data is in {settings.data_dir}.
+Then: {_command()} spend --by model · {_command()} ledger verify · Ctrl-C stops it. Data is in {settings.data_dir}.
 """
+
+
+def _command() -> str:
+    """How to call this very command line again from here."""
+    called = Path(sys.argv[0])
+    return "faregate" if shutil.which("faregate") or called.name != "faregate" else str(called)
 
 
 def _openai_line() -> str:

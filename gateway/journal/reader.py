@@ -306,6 +306,9 @@ class JournalTail:
         if not later:
             return False
         first = _first_with(later, self._seq + 1) if self._seq else min(later, key=lambda header: header.first_seq)
+        if first.first_seq > self._seq + 1 and self._seq >= confirmed_seq(self._directory):
+            self.stalled = True
+            return False
         if not self._open(first):
             return False
         if self._seq == 0:
