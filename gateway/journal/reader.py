@@ -305,7 +305,7 @@ class JournalTail:
         later = [header for header in segments if header.number > self._number]
         if not later:
             return False
-        first = _first_with(later, self._seq + 1) if self._seq else min(later, key=lambda header: header.first_seq)
+        first = _first_with(later, self._seq + 1)
         if first.first_seq > self._seq + 1 and self._seq >= confirmed_seq(self._directory):
             self.stalled = True
             return False
@@ -372,14 +372,16 @@ class JournalTail:
 
 
 def _first_with(segments: list[SegmentHeader], seq: int) -> SegmentHeader:
-    """Where a reader that wants `seq` must begin, at the latest.
+    """Where a reader that wants `seq` must begin; if no segment starts by then, the one that starts next.
 
     The last segment that starts by `seq` may be an attempt to write the records of earlier ones again, cut short: those
     start no earlier than it, and `seq` may be in any of them or in the one before.
     """
     begun = [index for index, header in enumerate(segments) if header.first_seq <= seq]
-    at = begun[-1] if begun else 0
+    if not begun:
+        return min(segments, key=lambda header: header.first_seq)
+    at = begun[-1]
     start = segments[at].first_seq
     while at > 0 and segments[at - 1].first_seq >= start:
         at -= 1
-    return segments[max(at - 1, 0)]
+    return next(segments[index] for index in begun if index >= at - 1)

@@ -38,7 +38,9 @@ def test_sql_away_is_nobodys_business_but_the_desks(both: tuple[Running, Databas
     assert server.chat(gone).status == 401
     database.start()
     for request_id in request_ids:
-        wait_for("the record", lambda rid=request_id: server.call("GET", f"/v1/requests/{rid}", key=secret).status == 200)
+        wait_for(
+            "the record", lambda rid=request_id: server.call("GET", f"/v1/requests/{rid}", key=secret).status == 200
+        )
     assert "Green" in server.verified().stdout
     server.new_key("after")
 
