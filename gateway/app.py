@@ -21,11 +21,12 @@ from gateway.api.worker import Worker
 from gateway.bookkeeper.checkpoint import current_books
 from gateway.cache import nothing
 from gateway.channel.client import Subscriber
-from gateway.core.admin import Publisher
+from gateway.core.admin import ConfigStore, Publisher
 from gateway.core.config import KeyDelta, Policy
 from gateway.core.errors import ConfigInvalid, StoreUnavailable
 from gateway.core.ids import make_id
 from gateway.core.ports import Upstream
+from gateway.core.queries import LedgerQueries
 from gateway.counters.memory import MemoryEngine
 from gateway.dialects.discover import discover as discover_surfaces
 from gateway.exporters.prometheus import PrometheusMetrics
@@ -50,6 +51,7 @@ from gateway.vault.peppers import load_peppers
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from gateway.console.web import WebConsole
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.ledger_writer import LedgerWriter
 
@@ -183,15 +185,11 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
     from gateway.api.routes import ROUTES
     from gateway.bookkeeper.standing import STATUS_NAME, read_status
     from gateway.channel.client import RemotePublisher
-    from gateway.console.parts import ConsoleParts
-    from gateway.console.web import WebConsole
     from gateway.desk.app import create_desk_app
     from gateway.desk.parts import DeskParts
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.engine import open_engine
     from gateway.store.queries import SqlLedgerQueries
-    from gateway.vault.sessions import Sessions, load_session_secret
-    from gateway.vault.throttle import SignInThrottle
 
     clock, entropy = SystemClock(), SystemEntropy()
     peppers = load_peppers(settings.secrets_dir / "peppers.json", entropy)
@@ -206,24 +204,6 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
 
     queries = SqlLedgerQueries(ledger_engine, behind_bytes)
     keys = MemoryKeyRing(peppers, entropy.bytes(32))
-    console = WebConsole(
-        ConsoleParts(
-            config=store,
-            ledger=queries,
-            ring=keys,
-            sessions=Sessions(
-                load_session_secret(settings.secrets_dir / "session.key", entropy),
-                keys.by_id,
-                clock,
-                entropy,
-                settings.session_hours * 3_600_000,
-            ),
-            throttle=SignInThrottle(clock),
-            clock=clock,
-            entropy=entropy,
-            settings=settings,
-        )
-    )
     parts = DeskParts(
         config=store,
         ledger=queries,
@@ -234,7 +214,7 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
         entropy=entropy,
         settings=settings,
         local_token=_local_token(settings),
-        console=console,
+        console=_console(settings, store, queries, keys),
         data_plane_routes=ROUTES,
         watch_files=watch_files,
     )
@@ -251,6 +231,28 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
             await ledger_engine.dispose()
 
     return Desk(create_desk_app(parts), parts.local_token, running)
+
+
+def _console(settings: Settings, store: ConfigStore, queries: LedgerQueries, keys: MemoryKeyRing) -> WebConsole:
+    from gateway.console.parts import ConsoleParts
+    from gateway.console.web import WebConsole
+    from gateway.vault.sessions import Sessions, load_session_secret
+    from gateway.vault.throttle import SignInThrottle
+
+    clock, entropy = SystemClock(), SystemEntropy()
+    secret = load_session_secret(settings.secrets_dir / "session.key", entropy)
+    return WebConsole(
+        ConsoleParts(
+            config=store,
+            ledger=queries,
+            ring=keys,
+            sessions=Sessions(secret, keys.by_id, clock, entropy, settings.session_hours * 3_600_000),
+            throttle=SignInThrottle(clock),
+            clock=clock,
+            entropy=entropy,
+            settings=settings,
+        )
+    )
 
 
 async def _follow_keys(store: SqlConfigStore, keys: MemoryKeyRing, clock: SystemClock) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,7 +11,7 @@ from gateway.api.server import serve
 from gateway.app import create_desk, create_worker, open_books, prepare_store
 from gateway.core.errors import FaregateError
 from gateway.settings import Settings, read_settings
-from gateway.system import LISTEN_FD_VARIABLE, SystemClock, SystemEntropy, end_with_parent, say_ready
+from gateway.system import SystemClock, SystemEntropy, end_with_parent, inherited_listener, say_ready
 
 DESK_DRAIN_S = 5.0
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -28,7 +26,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 async def run_worker(settings: Settings) -> None:
     """The worker on the supervisor's listening socket."""
     parts = create_worker(settings)
-    listener = socket.socket(fileno=int(os.environ[LISTEN_FD_VARIABLE]))
+    listener = inherited_listener()
     worker = parts.worker
     await worker.start()
 

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -25,6 +26,11 @@ def say_ready() -> None:
     if text.isdigit():
         os.write(int(text), b"1")
         os.close(int(text))
+
+
+def inherited_listener() -> socket.socket:
+    """The supervisor's listening socket. Raises KeyError in a process that was not started by one."""
+    return socket.socket(fileno=int(os.environ[LISTEN_FD_VARIABLE]))
 
 
 def end_with_parent() -> None:

@@ -64,6 +64,8 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PRODUCT, ids=name_of)
 def test_closed_roads(path: Path) -> None:
+    if path.name in ("system.py", "settings.py"):
+        return  # the two that may read the environment
     for number, line in enumerate(path.read_text().split("\n"), 1):
         code = line.split("#")[0]
         found = FORBIDDEN_CALLS.search(code)
@@ -94,7 +96,7 @@ def test_every_room_has_a_short_readme(room: Path) -> None:
     assert readme.exists(), f"{room.name} has no README.md"
     text = readme.read_text()
     assert text.count("\n") <= MAX_README_LINES
-    for heading in ("Meaning", "Invariants", "Does not", "How to add one"):
+    for heading in ("Meaning", "Invariants", "Does not", "How to add"):
         assert heading in text, f"{room.name}/README.md says nothing under {heading!r}"
 
 

@@ -100,7 +100,7 @@ async def _send(
     services.journal.append(announced, passage.call_id)
     services.limits.apply(announced, passage.call_id)
     attempt.dispatched = True
-    reply = await _waited(passage, services, services.upstream.send(request))
+    reply = await waited(passage, services, services.upstream.send(request))
     attempt.status = reply.status
     attempt.upstream_id = reply.headers.get("x-request-id", "")[:200]
     headers = row.caller_headers(reply.headers)
@@ -115,8 +115,8 @@ async def _send(
         raise
 
 
-async def _waited(passage: Passage, services: Services, awaited: Awaitable[T]) -> T:
-    """What the provider gives, and the time that took, also when it gives nothing."""
+async def waited(passage: Passage, services: Services, awaited: Awaitable[T]) -> T:
+    """What the other side gives or takes, and the time that took, also when it does not."""
     asked_ns = services.clock.monotonic_ns()
     try:
         return await awaited
@@ -174,7 +174,7 @@ async def _refused(
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> WholeAnswer:
     """A 4xx is the caller's to see, byte for byte; our own credential's refusal and a 5xx are failed attempts."""
-    body = await _waited(passage, services, reply.read(_ERROR_BODY_BYTES))
+    body = await waited(passage, services, reply.read(_ERROR_BODY_BYTES))
     status, provider = reply.status, attempt.target.provider
     if status in (401, 403):
         raise UpstreamAuthError(
@@ -218,7 +218,7 @@ async def _whole(
     reply: UpstreamReply,
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> WholeAnswer:
-    body = await _waited(passage, services, reply.read(services.settings.max_reply_bytes))
+    body = await waited(passage, services, reply.read(services.settings.max_reply_bytes))
     attempt.first_token_ns = services.clock.monotonic_ns()
     facts = passage.surface.read_reply(body)
     attempt.usage = facts.usage
@@ -248,7 +248,7 @@ async def _first_event(
     ended = False
     heartbeats = _Heartbeats(passage, services, exchange, attempt, headers)
     while not (tap.events or tap.terminal or tap.error):
-        chunk = await _waited(passage, services, heartbeats.next(chunks))
+        chunk = await waited(passage, services, heartbeats.next(chunks))
         if chunk is None:
             first += tap.finish()
             ended = True

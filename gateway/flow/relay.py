@@ -15,7 +15,7 @@ from gateway.core.records import Progress
 from gateway.core.tokens import estimate_tokens
 from gateway.flow.abandon import Abandonable
 from gateway.flow.answer import StreamAnswer, WholeAnswer, answer_headers
-from gateway.flow.dispatch import observe_stream, patience_s, start_stream
+from gateway.flow.dispatch import observe_stream, patience_s, start_stream, waited
 from gateway.flow.services import Services
 from gateway.flow.settle import end_attempt, settle, synced
 from gateway.flow.state import Passage
@@ -48,10 +48,10 @@ async def relay_whole(passage: Passage, services: Services, exchange: Exchange, 
 async def relay_stream(passage: Passage, services: Services, exchange: Exchange, answer: StreamAnswer) -> None:
     """Relays to the end. Raises ClientGone when the caller goes (after its reply was read on, where that is due)."""
     attempt = answer.attempt
-    if not exchange.started:
-        await start_stream(passage, services, exchange, attempt, answer.headers)
     failure: AttemptFailed | None = None
     try:
+        if not exchange.started:
+            await waited(passage, services, start_stream(passage, services, exchange, attempt, answer.headers))
         with Abandonable(exchange.disconnect, patience_s(services, attempt.target)):
             await _pump(passage, services, exchange, answer)
     except AttemptFailed as failed:
@@ -122,7 +122,7 @@ def _over(tap: StreamTap) -> bool:
 def _incomplete(answer: StreamAnswer) -> AttemptFailed:
     provider = answer.attempt.target.provider.name
     if answer.tap.error:
-        return UpstreamLost(f"The provider {provider} reported an error inside the stream: {answer.tap.error}")
+        return UpstreamStreamError(f"The provider {provider} reported an error inside the stream: {answer.tap.error}")
     return UpstreamLost(
         f"The provider {provider} ended the stream before it was complete. What was received is booked; try again."
     )
@@ -134,9 +134,8 @@ async def _cut(
     """Ends a stream that cannot be completed: booked, settled, an error event, no terminal event."""
     gone = exchange.disconnect.gone
     outcome = "client_gone" if gone else "truncated"
-    cause = "stream_error" if answer.tap.error else failure.cause
-    end_attempt(passage, services, answer.attempt, outcome, cause)
-    passage.causes.append(f"{answer.attempt.hold.deployment}: {cause}")
+    end_attempt(passage, services, answer.attempt, outcome, failure.cause)
+    passage.causes.append(f"{answer.attempt.hold.deployment}: {failure.cause}")
     settle(passage, services, outcome, 499 if gone else 200, failure.code)
     await synced(passage, services)
     own_event = b"" if answer.tap.error else passage.surface.stream_error(failure)

@@ -43,7 +43,8 @@ async def run(exchange: Exchange, surface: Surface, permission: Permission, serv
         settle(passage, services, "client_gone", CLIENT_CLOSED, "client_gone")
     except FaregateError as error:
         end_open_attempts(passage, services, "error", error.code)
-        settle(passage, services, "refused" if isinstance(error, CallRefused) else "error", error.status, error.code)
+        status = 200 if exchange.started else error.status
+        settle(passage, services, "refused" if isinstance(error, CallRefused) else "error", status, error.code)
         await _answer_error(exchange, passage, services, error)
     finally:
         if not passage.settled:

@@ -102,7 +102,7 @@ def adopt(
         if not segments or sealed_seq(directory) is not None:
             os.close(lock_fd)
             return None
-        _remove_unused(disk, directory)
+        _remove_unused(disk, directory, segments)
         newest = segments[-1]
         path = segment_path(directory, newest.number)
         tape = Tape(
@@ -173,10 +173,9 @@ def _repair(tape: Tape, segments: list[SegmentHeader]) -> tuple[int, list[bytes]
     _end_at(tape.disk, current, scan)
     records = dict(scan.records)
     last_seq = max(records, default=segments[-1].first_seq - 1)
-    uncopied = _uncopied(tape, segments, last_seq)
-    if uncopied:
-        records |= uncopied
-        last_seq = max(records)
+    for header in segments[-2:-1]:  # the dead process may not have synced it either
+        path = segment_path(tape.directory, header.number)
+        tape.retired.append(open_segment(tape.disk, path, header.number, path.stat().st_size))
     reserved = _open_reserve(tape)
     if reserved and reserved[-1][0] > last_seq and tape.reserve is not None:
         tape.reserved_from = reserved[0][0]
@@ -184,33 +183,7 @@ def _repair(tape: Tape, segments: list[SegmentHeader]) -> tuple[int, list[bytes]
         tape.current = tape.reserve
         records |= dict(reserved)
         last_seq = reserved[-1][0]
-    at_risk = _last_run(sorted(records.items()))
-    if uncopied:
-        copied = [written for written in at_risk if written[0] >= min(uncopied)]
-        try:
-            tape.carry(copied, distrust=False)
-        except OSError:
-            if not tape.in_reserve:
-                tape.enter_reserve(copied, distrust=True)
-    return last_seq, [data for _, data in at_risk]
-
-
-def _uncopied(tape: Tape, segments: list[SegmentHeader], last_seq: int) -> dict[int, bytes]:
-    """What an attempt to write records again did not reach before the crash, from the segments it was copying.
-
-    Opens at least the segment before the newest: the first sync makes durable what the dead process had not synced.
-    """
-    cut_short = segments[-1].copies_through > last_seq
-    records: dict[int, bytes] = {}
-    for header in reversed(segments[:-1]):
-        path = segment_path(tape.directory, header.number)
-        tape.retired.insert(0, open_segment(tape.disk, path, header.number, path.stat().st_size))
-        if cut_short:
-            # No upper end: the old file may have been written on after the attempt had failed.
-            records.update(written for written in scan_file(tape.disk, path).records if written[0] > last_seq)
-        if not cut_short or last_seq + 1 in records:
-            break
-    return records
+    return last_seq, [data for _, data in _last_run(sorted(records.items()))]
 
 
 def _end_at(disk: Disk, segment: Segment, scan: Scan) -> None:
@@ -244,13 +217,23 @@ def _last_run(records: list[Written]) -> list[Written]:
     return records[max(start, 0) :]
 
 
-def _remove_unused(disk: Disk, directory: Path) -> None:
-    """What was prepared and never used. A segment with a damaged header stays: its records may matter to somebody."""
+def _remove_unused(disk: Disk, directory: Path, segments: list[SegmentHeader]) -> None:
+    """What was prepared and never became part of the journal. A file with a damaged header stays, for whoever looks."""
     (directory / UNFINISHED_RESERVE_NAME).unlink(missing_ok=True)
-    for number in segment_numbers(directory):
+    used = {header.number for header in segments}
+    # From the end: what was written to hold records again is told by the header that the first of it lacks.
+    for number in reversed(segment_numbers(directory)):
         path = segment_path(directory, number)
-        if read_header(disk, path) is None and not scan_file(disk, path).records:
+        if number not in used and (read_header(disk, path) is not None or _is_blank(disk, path)):
             disk.unlink(path)
+
+
+def _is_blank(disk: Disk, path: Path) -> bool:
+    fd = disk.open(path, os.O_RDONLY)
+    try:
+        return not any(disk.pread(fd, SEGMENT_HEADER_BYTES, 0))
+    finally:
+        disk.close(fd)
 
 
 def _trim(disk: Disk, directory: Path) -> None:

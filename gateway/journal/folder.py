@@ -12,7 +12,7 @@ from gateway.core.errors import JournalUnreadable
 from gateway.core.ids import JOURNAL, parse_id
 from gateway.journal.disk import Disk, sync_directory
 from gateway.journal.format import SEGMENT_HEADER_BYTES, Frame, SegmentHeader, find_frame, read_frame
-from gateway.journal.segment import LOCK_NAME, SEALED_NAME, Written, read_header, segment_numbers, segment_path
+from gateway.journal.segment import LOCK_NAME, SEALED_NAME, Written, read_active, segment_numbers
 
 CONFIRMED_BYTES = 8
 NO_WRITER = 1 << 63
@@ -99,8 +99,8 @@ def write_seal(disk: Disk, directory: Path, seal: Sealed) -> None:
 
 
 def active_segments(disk: Disk, directory: Path) -> list[SegmentHeader]:
-    """The headers of all segments in use, by number. A prepared one has none yet. Raises FileNotFoundError."""
-    headers = (read_header(disk, segment_path(directory, number)) for number in segment_numbers(directory))
+    """The headers of all segments of the journal, by number. Raises FileNotFoundError."""
+    headers = (read_active(disk, directory, number) for number in segment_numbers(directory))
     return [header for header in headers if header is not None]
 
 

@@ -20,7 +20,7 @@ RECORD_MAGIC = b"FGRc"
 MAX_PAYLOAD_BYTES = 1 << 20
 """A longer length is a damaged one. The largest real record, a SETTLE with 8 KiB of raw usage, is far below."""
 
-_SEGMENT = struct.Struct("<8sHHI16sQQQ4x")
+_SEGMENT = struct.Struct("<8sHHI16sQQI8x")
 _CRC = struct.Struct("<I")
 SEGMENT_HEADER_BYTES = _SEGMENT.size + _CRC.size
 _PREFIX = struct.Struct("<4sII")
@@ -39,15 +39,15 @@ _crc32 = zlib.crc32
 class SegmentHeader(NamedTuple):
     """`first_seq` is the seq of the first record after the header; 0 in the reserve file.
 
-    `copies_through` is not 0 in a segment that was begun to write records again which stand in earlier files: the
-    last seq of those. If the segment (and what follows it) ends before, the attempt was cut short.
+    `copied_from` is not 0 in segments that were written to hold records of earlier files again: the number of the first
+    of them, whose header is written last. As long as that has none, all of them are no part of the journal.
     """
 
     journal_id: bytes
     number: int
     first_seq: int
     created_ms: int
-    copies_through: int = 0
+    copied_from: int = 0
 
 
 class Frame(NamedTuple):
@@ -78,7 +78,7 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
         header.journal_id,
         header.first_seq,
         header.created_ms,
-        header.copies_through,
+        header.copied_from,
     )
     return body + _CRC.pack(_crc32(body))
 
@@ -87,7 +87,7 @@ def read_segment_header(data: bytes) -> SegmentHeader | None:
     """None for a segment that is not in use yet (zeros, short, torn). Raises JournalUnreadable for a newer format."""
     if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
         return None
-    _, version, _, number, journal_id, first_seq, created_ms, copies_through = _SEGMENT.unpack_from(data)
+    _, version, _, number, journal_id, first_seq, created_ms, copied_from = _SEGMENT.unpack_from(data)
     if version > FORMAT_VERSION:  # before the checksum: a newer header may have another size
         raise JournalUnreadable(
             f"segment {number} was written by a newer version of Faregate (format {version}, this one reads "
@@ -95,7 +95,7 @@ def read_segment_header(data: bytes) -> SegmentHeader | None:
         )
     if _CRC.unpack_from(data, _SEGMENT.size)[0] != _crc32(data[: _SEGMENT.size]):
         return None
-    return SegmentHeader(journal_id, number, first_seq, created_ms, copies_through)
+    return SegmentHeader(journal_id, number, first_seq, created_ms, copied_from)
 
 
 def pack_record(kind: int, seq: int, call_id: bytes, payload: bytes) -> bytes:

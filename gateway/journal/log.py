@@ -242,7 +242,8 @@ class Log:
         with self._lock:
             if self._closed:
                 return
-            reserve_missing = tape.reserve is None
+            # A reserve that failed is replaced only after the segments have what it made durable.
+            reserve_missing = tape.reserve is None and not self._failures
             needed = tape.spare is None or tape.in_reserve or bool(self._no_segment)
             number = tape.next_number() if needed and tape.spare is None else 0
         if needed:
@@ -336,13 +337,14 @@ class Log:
     def _carry(self, *more: Written, distrust: bool) -> None:
         """Goes on in new segments with everything that is not safe. Raises OSError, with nothing changed.
 
-        What the reserve had made durable is only in new files then, so it counts as unsynced again.
+        What the reserve had made durable goes along, and counts as unsynced again until the new files are synced.
         """
         records = self._not_safe(*more)
         self.tape.carry(records, distrust=distrust)
         self._must_carry = False
         self._unsynced.clear()
         self._unsynced.extend(data for seq, data in records if seq <= self.last_seq)
+        self._confirm(self.last_seq - len(self._unsynced))
 
     def _not_safe(self, *more: Written) -> list[Written]:
         """What must be in a new file before the present ones can be left. Raises OSError."""

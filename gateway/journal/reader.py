@@ -28,7 +28,7 @@ from gateway.journal.format import (
     find_frame,
     read_frame,
 )
-from gateway.journal.segment import RESERVE_NAME, read_header, segment_numbers, segment_path
+from gateway.journal.segment import RESERVE_NAME, read_active, read_header, segment_numbers, segment_path
 
 CHUNK_BYTES = 256 * 1024
 _LONGEST_BYTES = MAX_PAYLOAD_BYTES + RECORD_HEADER_BYTES
@@ -338,7 +338,7 @@ class JournalTail:
         for number in segment_numbers(self._directory):
             if number <= self._number:
                 continue
-            header = read_header(self._disk, segment_path(self._directory, number))
+            header = read_active(self._disk, self._directory, number)
             if header is None:
                 continue
             if header.first_seq <= self._seq + 1:
@@ -372,16 +372,9 @@ class JournalTail:
 
 
 def _first_with(segments: list[SegmentHeader], seq: int) -> SegmentHeader:
-    """Where a reader that wants `seq` must begin; if no segment starts by then, the one that starts next.
+    """Where a reader that wants `seq` begins; if no segment starts by then, the one that starts next.
 
-    The last segment that starts by `seq` may be an attempt to write the records of earlier ones again, cut short: those
-    start no earlier than it, and `seq` may be in any of them or in the one before.
+    It is the last that starts by then: a segment that starts before the end of the one before it has all its records.
     """
-    begun = [index for index, header in enumerate(segments) if header.first_seq <= seq]
-    if not begun:
-        return min(segments, key=lambda header: header.first_seq)
-    at = begun[-1]
-    start = segments[at].first_seq
-    while at > 0 and segments[at - 1].first_seq >= start:
-        at -= 1
-    return next(segments[index] for index in begun if index >= at - 1)
+    begun = [header for header in segments if header.first_seq <= seq]
+    return begun[-1] if begun else min(segments, key=lambda header: header.first_seq)

@@ -71,6 +71,16 @@ def read_header(disk: Disk, path: Path) -> SegmentHeader | None:
         disk.close(fd)
 
 
+def read_active(disk: Disk, directory: Path, number: int) -> SegmentHeader | None:
+    """The header of a segment that is part of the journal, else None."""
+    header = read_header(disk, segment_path(directory, number))
+    if header is None or header.copied_from in (0, number):
+        return header
+    first = segment_path(directory, header.copied_from)
+    # Only segments of the journal are deleted from its beginning, so a first one that is gone was valid.
+    return header if read_header(disk, first) is not None or not first.exists() else None
+
+
 def create_segment(disk: Disk, path: Path, number: int, size: int) -> Segment:
     """A new file of `size` zero bytes, durable with its name. Raises OSError and leaves no file behind."""
     fd = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -110,12 +120,11 @@ def open_segment(disk: Disk, path: Path, number: int, offset: int) -> Segment:
 
 
 def activate(
-    disk: Disk, segment: Segment, journal_id: bytes, first_seq: int, created_ms: int, copies_through: int = 0
+    disk: Disk, segment: Segment, journal_id: bytes, first_seq: int, created_ms: int, copied_from: int = 0
 ) -> None:
-    """Writes the header: from here on readers follow the segment. Raises OSError."""
-    header = SegmentHeader(journal_id, segment.number, first_seq, created_ms, copies_through)
+    """Writes the header: from here on the segment is part of the journal. Raises OSError."""
+    header = SegmentHeader(journal_id, segment.number, first_seq, created_ms, copied_from)
     _write_whole(disk, segment.fd, pack_segment_header(header), 0)
-    segment.offset = SEGMENT_HEADER_BYTES
 
 
 def write_record(disk: Disk, segment: Segment, data: bytes, written: int = 0) -> None:

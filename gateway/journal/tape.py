@@ -98,7 +98,12 @@ class Tape:
 
     def advance(self, first_seq: int) -> None:
         """Goes on in a new segment. Raises OSError, with nothing changed, when there is none."""
-        fresh = self._fresh(first_seq)
+        fresh = self._blank()
+        try:
+            self._activate(fresh, first_seq)
+        except OSError:
+            self._discard(fresh)
+            raise
         self.retired.append(self.current)
         self.current = fresh
 
@@ -109,13 +114,20 @@ class Tape:
         not used again. Raises OSError, with the present files still in use.
         """
         fresh: list[Segment] = []
+        first_seqs: list[int] = []
         try:
             for seq, data in records:
                 if not fresh or fresh[-1].room < len(data):
-                    fresh.append(self._fresh(seq, copies_through=records[-1][0]))
+                    fresh.append(self._blank())
+                    first_seqs.append(seq)
                 write_record(self.disk, fresh[-1], data)
+            # The first one's header, written last, makes all of them part of the journal in one step: neither readers
+            # nor an adopter ever see an attempt that failed or was cut short.
+            for segment, first_seq in zip(reversed(fresh), reversed(first_seqs), strict=True):
+                self._activate(segment, first_seq, copied_from=fresh[0].number)
         except OSError:
-            self.done.extend(fresh)
+            for segment in reversed(fresh):
+                self._discard(segment)
             raise
         if distrust and self.in_reserve:
             self.reserve = None
@@ -180,19 +192,17 @@ class Tape:
         self.current = Segment(-1, 0, self.directory, size=0, offset=0)
         self.retired, self.spare, self.reserve = [], None, None
 
-    def _discard(self, spare: Segment) -> None:
-        with contextlib.suppress(OSError):  # a file with a header of zeros is no part of the journal
-            self.disk.unlink(spare.path)
-        self.done.append(spare)
-
-    def _fresh(self, first_seq: int, copies_through: int = 0) -> Segment:
-        fresh, self.spare = self.spare, None
-        if fresh is None:
+    def _blank(self) -> Segment:
+        blank, self.spare = self.spare, None
+        if blank is None:
             number = self.next_number()
-            fresh = create_segment(self.disk, segment_path(self.directory, number), number, self.segment_bytes)
-        try:
-            activate(self.disk, fresh, self.journal_id, first_seq, self.clock.now_ms(), copies_through)
-        except OSError:
-            self.done.append(fresh)
-            raise
-        return fresh
+            blank = create_segment(self.disk, segment_path(self.directory, number), number, self.segment_bytes)
+        return blank
+
+    def _activate(self, segment: Segment, first_seq: int, copied_from: int = 0) -> None:
+        activate(self.disk, segment, self.journal_id, first_seq, self.clock.now_ms(), copied_from)
+
+    def _discard(self, segment: Segment) -> None:
+        with contextlib.suppress(OSError):  # a file without a header is no part of the journal
+            self.disk.unlink(segment.path)
+        self.done.append(segment)

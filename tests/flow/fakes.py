@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.call import AnswerHead
 from gateway.core.errors import BadRequest, FaregateError, UpstreamInvalidReply, UpstreamLost, UsageLogUnavailable
+from gateway.core.ids import CALL, print_id
 from gateway.core.ports import UpstreamReply, UpstreamRequest
 from gateway.core.records import TYPE_OF, AnyRecord, Entry, decode_record, encode_record
 
@@ -25,10 +26,11 @@ class Gone:
 
 @dataclass(frozen=True)
 class Event:
-    """`append`, `synced`, `sent`, `start`, `write` or `finish`, and what of it."""
+    """`append`, `synced`, `sent`, `start`, `write` or `finish`, what of it, and of which call (if that is known)."""
 
     name: str
     what: object = None
+    call: str = ""
 
 
 class LoopClock:
@@ -61,7 +63,7 @@ class RecordingJournal:
         assert read_back == record
         seq = len(self.entries) + 1
         self.entries.append(Entry(JOURNAL_ID, seq, call_id, read_back, 1, seq))
-        self._events.append(Event("append", record))
+        self._events.append(Event("append", record, print_id(CALL, call_id)))
         return seq
 
     async def synced(self, seq: int) -> None:
@@ -227,7 +229,7 @@ class CallersExchange:
     async def start(self, head: AnswerHead) -> None:
         assert self.head is None, "an answer starts once"
         self.head = head
-        self._events.append(Event("start", head))
+        self._events.append(Event("start", head, self.header("x-request-id") or ""))
         await asyncio.sleep(self._write_s)
 
     async def write(self, data: bytes) -> None:
@@ -247,7 +249,7 @@ class CallersExchange:
         if self.disconnect.gone:
             return
         self.sent += data
-        self._events.append(Event(name, data))
+        self._events.append(Event(name, data, self.header("x-request-id") or ""))
 
     def header(self, name: str) -> str | None:
         assert self.head is not None

@@ -27,8 +27,8 @@ from gateway.journal.tape import Tape
 class Bench:
     """A log on a faulty disk, its thread's steps taken by hand."""
 
-    def __init__(self, root: Path, space_bytes: int | None = None) -> None:
-        self.disk = FaultyDisk()
+    def __init__(self, root: Path, space_bytes: int | None = None, *, disk: FaultyDisk | None = None) -> None:
+        self.disk = FaultyDisk() if disk is None else disk
         self.directory = root / print_id(JOURNAL, JOURNAL_ID)
         self.directory.mkdir()
         first = create_segment(self.disk, segment_path(self.directory, 1), 1, SEGMENT_BYTES)
@@ -87,9 +87,20 @@ class Bench:
         self.tail.close()
 
     def check(self) -> None:
+        self.verify()
+        self.close()
+
+    def verify(self) -> None:
         """Everything written is read: by who followed, by who comes now, once and in order, with no alarm."""
         self.follow()
         assert self.seen == list(range(1, self.next))
         assert self.tail.damage == []
         assert numbers(self.directory) == list(range(1, self.next))
-        self.close()
+
+
+def die(bench: Bench) -> None:
+    """kill -9: the files stay as they are, page cache included; only descriptors and locks go."""
+    tape = bench.tape
+    files = {*tape.retired, *tape.done, tape.current, tape.reserve, tape.spare} - {None}
+    for segment in files:
+        bench.disk.close(segment.fd)

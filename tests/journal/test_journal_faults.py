@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from journal_bench import Bench
+from journal_bench import Bench, die
 from journal_world import (
     OPTIONS,
     SEGMENT_BYTES,
@@ -25,7 +25,7 @@ from gateway.core.errors import UsageLogUnavailable
 from gateway.core.records import Dispatch, Progress
 from gateway.journal.adoption import adopt
 from gateway.journal.format import SEGMENT_HEADER_BYTES
-from gateway.journal.segment import RESERVE_NAME, segment_path
+from gateway.journal.segment import RESERVE_NAME
 
 
 @pytest.fixture
@@ -371,25 +371,59 @@ def test_a_crash_on_a_full_disk_is_adopted_on_a_full_disk(tmp_path) -> None:
     assert (bench.directory / RESERVE_NAME).exists()
 
 
-def test_a_crash_while_records_are_written_again_loses_none_of_them(bench: Bench) -> None:
-    bench.write(5)
-    bench.log.sync()
-    bench.write(40, "x" * 100)
-    # The new segment gets its header and some records, then the disk fails again; nothing of it is cleaned up.
-    bench.disk.fdatasync_errors.append(errno.EIO)
-    bench.disk.pwrite_errors.extend([0, 0, 0, 0, errno.EIO, *[errno.EIO] * 90])
-    unlost = [segment.read_bytes() for segment in [segment_path(bench.directory, 1)]]
-    assert not bench.log.sync()
-    bench.log.close()
-    segment_path(bench.directory, 1).write_bytes(unlost[0])  # kill -9: the first segment's pages are still there
-    adopted = adopt(bench.directory, clock=FakeClock(), **OPTIONS)
-    assert adopted is not None
-    assert adopted.last_seq == 45
-    adopted.writer.append(void(46), call_id(1))
-    bench.next = 47
-    adopted.seal()
-    # What was written again is whole now: the first segment may lose its tail.
-    data = bytearray(unlost[0])
-    data[2000:] = bytes(len(data) - 2000)
-    segment_path(bench.directory, 1).write_bytes(bytes(data))
-    bench.check()
+class Killed(BaseException):
+    """kill -9 at a system call."""
+
+
+class MortalDisk(FaultyDisk):
+    """Dies, or fails, at the nth pwrite from now on."""
+
+    __slots__ = ("dies", "left")
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        self.left = getattr(self, "left", 1 << 60) - 1
+        if self.left == 0:
+            raise Killed if self.dies else OSError(errno.EIO, "test")
+        return super().pwrite(fd, data, offset)
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_writing_records_again_succeeds_as_a_whole_or_not_at_all(tmp_path, dies: bool) -> None:
+    """At every pwrite of it, over several segments; the old files are still readable, as after kill -9."""
+    at = 0
+    finished = False
+    while not finished:
+        at += 1
+        root = tmp_path / str(at)
+        root.mkdir()
+        bench = Bench(root, disk=MortalDisk(forgets=False))
+        bench.write(5)
+        bench.log.sync()
+        bench.write(60, "x" * 250)
+        bench.disk.fdatasync_errors.append(errno.EIO)
+        bench.disk.left, bench.disk.dies = at, dies
+        try:
+            bench.log.sync()
+            finished = bench.disk.left > 0
+        except Killed:
+            pass
+        bench.disk.left = 1 << 60
+        bench.follow()
+        assert bench.seen == list(range(1, 66))
+        if not dies:
+            bench.write(3)
+            bench.follow()
+            bench.step()
+            bench.write(3)
+            bench.check()
+            continue
+        die(bench)
+        adopted = adopt(bench.directory, clock=FakeClock(), **OPTIONS)
+        assert adopted is not None
+        assert adopted.last_seq == 65
+        adopted.writer.append(void(66), call_id(1))
+        adopted.seal()
+        bench.next = 67
+        bench.verify()
+        bench.tail.close()
+    assert at > 60
