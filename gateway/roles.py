@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -24,11 +26,12 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def run_worker(settings: Settings) -> None:
-    """The worker on the supervisor's listening socket."""
+    """The worker on the supervisor's listening socket. SIGHUP has credential files read again."""
     parts = create_worker(settings)
     listener = inherited_listener()
     worker = parts.worker
     await worker.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.configuration.reload_credentials)
 
     def draining() -> None:
         worker.plane.draining = True
@@ -48,6 +51,7 @@ async def run_worker(settings: Settings) -> None:
 async def run_desk(settings: Settings) -> None:
     """The desk on its Unix socket. SIGHUP reads the files again."""
     desk = create_desk(settings)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, desk.app.state.policy_files.ask)
     async with desk.running():
         await serve(
             desk.app,

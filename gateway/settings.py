@@ -103,8 +103,8 @@ def _parse(name: str, wanted: object, text: str) -> object:
     try:
         return wanted(text)  # type: ignore[operator]
     except ValueError as error:
-        expected = getattr(wanted, "__name__", str(wanted))
-        raise ConfigInvalid(f"{_PREFIX}{name.upper()}={text!r}: must be a {expected}") from error
+        expected = "a whole number" if wanted is int else "a number"
+        raise ConfigInvalid(f"{_PREFIX}{name.upper()}={text!r}: must be {expected}") from error
 
 
 def bundled(folder: str) -> Path:

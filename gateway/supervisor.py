@@ -219,9 +219,10 @@ class Supervisor:
         await self._start(self._worker)
 
     def _reload(self) -> None:
-        """SIGHUP: the desk reads the files again."""
-        if self._desk.process is not None and self._desk.alive:
-            self._desk.process.send_signal(signal.SIGHUP)
+        """SIGHUP: the desk reads the policy files again, the worker the credential files."""
+        for child in (self._desk, self._worker):
+            if child.process is not None and child.ready.is_set():
+                child.process.send_signal(signal.SIGHUP)
 
     async def _stop_all(self) -> None:
         """The worker drains first; the desk and then the bookkeeper, which still writes what is left, come last."""

@@ -38,7 +38,14 @@ class Model:
     provider: str
     tokens_per_s: int
     sheet: PriceSheet | None
-    embeds: bool = False
+
+    @property
+    def embeds(self) -> bool:
+        return "embedding" in self.name
+
+    @property
+    def reasons(self) -> bool:
+        return self.name.startswith(("gpt-5", "o4"))
 
     @property
     def deployment(self) -> str:
@@ -58,14 +65,14 @@ class App:
 
 
 APPS = (
-    App("support-bot", "support", 150, {"gpt-4.1": 3, "gpt-5-mini": 5}, (6_500, 420), 0.45),
-    App("support-triage", "support", 90, {"gpt-5-nano": 8, "gpt-4o-mini": 2}, (1_300, 60)),
-    App("search-answers", "search", 110, {"gpt-5-mini": 6, "gpt-5.1": 1}, (9_000, 380), 0.3),
-    App("search-index", "search", 70, {"text-embedding-3-small": 1}, (5_200, 0)),
-    App("contract-review", "legal", 22, {"gpt-5.1": 5, "gpt-4.1": 2}, (48_000, 2_400), 0.1),
-    App("code-agent", "platform", 60, {"gpt-5.1": 6, "gpt-5-mini": 2}, (41_000, 1_500), 0.7),
-    App("nightly-evals", "platform", 26, {"gpt-4o-mini": 4, "house-llama": 1}, (2_400, 300)),
-    App("copy-desk", "marketing", 18, {"gpt-5.1": 2, "gpt-4.1": 2}, (2_900, 1_100)),
+    App("support-bot", "support", 420, {"gpt-4.1": 3, "gpt-5-mini": 5}, (6_500, 420), 0.45),
+    App("support-triage", "support", 260, {"gpt-5-nano": 8, "gpt-4o-mini": 2}, (1_300, 60)),
+    App("search-answers", "search", 310, {"gpt-5-mini": 6, "o4-mini": 3}, (9_000, 680), 0.3),
+    App("search-index", "search", 190, {"text-embedding-3-small": 1}, (5_200, 0)),
+    App("contract-review", "legal", 48, {"gpt-5.1": 3, "gpt-4.1": 4}, (38_000, 2_400), 0.1),
+    App("code-agent", "platform", 150, {"gpt-5.1": 6, "gpt-5-mini": 3}, (41_000, 1_500), 0.7),
+    App("nightly-evals", "platform", 110, {"o4-mini": 4, "gpt-4o": 2, "house-llama": 1}, (4_400, 900)),
+    App("copy-desk", "marketing", 84, {"gpt-4o": 5, "gpt-5.1": 1}, (4_900, 1_100)),
 )
 
 
@@ -74,14 +81,11 @@ def models() -> dict[str, Model]:
     book = PriceBook()
     rows = (
         ("gpt-5.1", "openai", 62), ("gpt-5-mini", "openai", 105), ("gpt-5-nano", "openai", 160),
-        ("text-embedding-3-small", "openai", 1), ("gpt-4.1", "openai-eu", 78), ("gpt-4o-mini", "openai-eu", 110),
-        ("house-llama", "local", 48),
+        ("o4-mini", "openai", 95), ("text-embedding-3-small", "openai", 1), ("gpt-4.1", "openai-eu", 78),
+        ("gpt-4o", "openai-eu", 84), ("gpt-4o-mini", "openai-eu", 110), ("house-llama", "local", 48),
     )  # fmt: skip
     kinds = {"openai": "openai", "openai-eu": "openai", "local": "local"}
-    return {
-        name: Model(name, provider, speed, book.sheet(kinds[provider], name), "embedding" in name)
-        for name, provider, speed in rows
-    }
+    return {name: Model(name, provider, speed, book.sheet(kinds[provider], name)) for name, provider, speed in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Month:
             yield from self._call(self._story(app, started_ms))
         code = next(app for app in APPS if app.key == "code-agent")
         model = self.models["gpt-5.1"]
-        shown = Story(code, model, self.now_ms - 31_870, "ok", 38_412, 30_208, 1_846, 1_152, (1_914_000, 27_406_000))
+        shown = Story(code, model, self.now_ms - 31_870, "ok", 38_412, 30_208, 1_846, 320, (5_904_000, 29_406_000))
         records = list(self._call(shown))
         self.shown = records[0].call_id
         yield from records
@@ -146,9 +150,11 @@ class Month:
         tokens_in = min(120_000, int(app.tokens[0] * dice.lognormvariate(0, 0.6)) + 20)
         tokens_out = 0 if model.embeds else min(12_000, int(app.tokens[1] * dice.lognormvariate(0, 0.7)) + 4)
         cached = int(tokens_in * app.cached * dice.uniform(0.4, 1.3)) // 128 * 128 if model.sheet else 0
-        reasoning = int(tokens_out * dice.uniform(0.2, 0.7)) // 64 * 64 if model.name.startswith("gpt-5") else 0
+        reasoning = int(tokens_out * dice.uniform(0.2, 0.7)) // 64 * 64 if model.reasons else 0
         first_us = int((0.16 + tokens_in / 90_000 + reasoning / model.tokens_per_s) * dice.uniform(0.8, 1.5) * 1e6)
         whole_us = first_us + int((tokens_out - reasoning) / model.tokens_per_s * dice.uniform(0.9, 1.3) * 1e6)
+        if outcome == "error":
+            whole_us = first_us // 3
         return Story(app, model, started_ms, outcome, tokens_in, cached, tokens_out, reasoning, (first_us, whole_us))
 
     def _call(self, story: Story) -> Iterator[Entry]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -45,6 +46,12 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
+FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig><include ignore_missing="yes">/etc/fonts/fonts.conf</include>
+<match target="pattern"><test name="family"><string>system-ui</string></test>
+<edit name="family" mode="assign" binding="strong"><string>Liberation Sans</string></edit></match></fontconfig>
+"""
+"""A usual face as the system's own, in place of whatever a bare machine has."""
 WAIT_S = 60.0
 MOST_BYTES = 300_000
 BATCH = 4_000
@@ -177,12 +184,12 @@ class Tab:
 
 
 @asynccontextmanager
-async def opened(program: str, profile: Path) -> AsyncIterator[Tab]:
+async def opened(program: str, profile: Path, fonts: Path) -> AsyncIterator[Tab]:
     """A browser with an empty profile and one tab. Ends with the block."""
     quiet = asyncio.subprocess.DEVNULL
-    browser = await asyncio.create_subprocess_exec(
-        program, *FLAGS, f"--user-data-dir={profile}", "about:blank", stdout=quiet, stderr=quiet
-    )
+    arguments = (*FLAGS, f"--user-data-dir={profile}", "about:blank")
+    environment = {**os.environ, "FONTCONFIG_FILE": str(fonts)}
+    browser = await asyncio.create_subprocess_exec(program, *arguments, stdout=quiet, stderr=quiet, env=environment)
     try:
         port = await asyncio.wait_for(_port(profile / "DevToolsActivePort"), WAIT_S)
         async with aiohttp.ClientSession() as session:
@@ -200,9 +207,11 @@ async def opened(program: str, profile: Path) -> AsyncIterator[Tab]:
 
 async def _port(file: Path) -> int:
     """The port a browser listens on: the first line of what it writes down when it is ready."""
-    while not (lines := _lines(file)):
+    while True:
+        lines = _lines(file)
+        if lines:
+            return int(lines[0])
         await asyncio.sleep(0.1)
-    return int(lines[0])
 
 
 def _lines(file: Path) -> list[str]:
@@ -210,11 +219,11 @@ def _lines(file: Path) -> list[str]:
     return file.read_text().split("\n")[:-1] if file.exists() else []
 
 
-async def photograph(program: str, folder: Path) -> dict[str, bytes]:
+async def photograph(program: str, folder: Path, fonts: Path) -> dict[str, bytes]:
     """All pictures by file name."""
     settings = Settings(data_dir=folder / "data", config_dir=folder / "policies")
     secret, call_id = await fill(settings)
-    async with served(settings) as address, opened(program, folder / "profile") as tab:
+    async with served(settings) as address, opened(program, folder / "profile", fonts) as tab:
         await tab.open(f"{address}/ui/sign-in")
         await tab.run(SIGN_IN.format(key=json.dumps(secret)))
         await tab.loaded()
@@ -229,7 +238,9 @@ def main() -> int:
         print("No chromium is installed; run: make system-deps")
         return 1
     with tempfile.TemporaryDirectory(prefix="faregate-screenshots-", ignore_cleanup_errors=True) as folder:
-        taken = asyncio.run(photograph(program, Path(folder)))
+        fonts = Path(folder) / "fonts.conf"
+        fonts.write_text(FONTS)
+        taken = asyncio.run(photograph(program, Path(folder), fonts))
     for name, content in taken.items():
         if len(content) > MOST_BYTES:
             print(f"{name} has {len(content)} bytes, more than {MOST_BYTES}; it was not written")

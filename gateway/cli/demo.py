@@ -99,6 +99,7 @@ def _key(client: object, body: dict[str, object]) -> str:
 
 def _text(settings: Settings, address: str, admin: str, application: str) -> str:
     shown = application or "$FAREGATE_KEY"
+    python_key = application or "fg_…"
     again = (
         ""
         if application
@@ -119,18 +120,20 @@ Faregate is serving on {address}
   console          {address}/ui
   models           {address}/v1/models{keys}
 
-sim-small, sim-large, sim-reasoning and sim-embed are simulated: their answers mean nothing and cost nothing.
+sim-small, sim-large, sim-reasoning and sim-embed are simulated: their answers mean nothing, and the prices they are
+charged at are made up. No money is spent.
 {_openai_line()}
 Try it:
 
-  curl {address}/v1/chat/completions -H "authorization: Bearer {shown}" -H "content-type: application/json" \\
-    -d '{{"model":"sim-small","messages":[{{"role":"user","content":"Hello"}}]}}' -i
+curl {address}/v1/chat/completions -H "authorization: Bearer {shown}" -H "content-type: application/json" \\
+  -d '{{"model":"sim-small","messages":[{{"role":"user","content":"Hello"}}]}}' -i
 
-  from openai import OpenAI                                                  # pip install openai
-  client = OpenAI(base_url="{address}/v1", api_key="{shown}")
-  print(client.chat.completions.create(model="sim-small", messages=[{{"role": "user", "content": "Hello"}}]))
+from openai import OpenAI  # pip install openai
+client = OpenAI(base_url="{address}/v1", api_key="{python_key}")
+print(client.chat.completions.create(model="sim-small", messages=[{{"role": "user", "content": "Hello"}}]))
 
-Then: {_command()} spend --by model · {_command()} ledger verify · Ctrl-C stops it. Data is in {settings.data_dir}.
+Then: {_command()} spend --by model · {_command()} ledger verify · Ctrl-C stops it.
+Data is in {settings.data_dir.resolve()}, the routes in policies/routes.yaml there.
 """
 
 

@@ -33,6 +33,8 @@ class Head(msgspec.Struct, frozen=True):
     unknown_fields: tuple[str, ...] = ()
     output_expected: bool = True
     """False for embeddings: there is no output to hold money for."""
+    inputs: int = 1
+    """Texts that each have a context window of their own: the items of `input` and `prompt` arrays."""
 
 
 class Call(msgspec.Struct, frozen=True):

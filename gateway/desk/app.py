@@ -43,6 +43,7 @@ def create_desk_app(parts: DeskParts) -> FastAPI:
         lifespan=_lifespan(files, parts.watch_files),
         exception_handlers=handlers(_refuse(parts)),
     )
+    app.state.policy_files = files
     guard = Guard(parts)
     for row in (*_desk_rows(parts, files), *_page_rows(parts), *_description_rows(app, parts)):
         app.router.routes.append(GuardedRoute(row, guard))

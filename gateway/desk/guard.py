@@ -21,7 +21,9 @@ from gateway.core.errors import BadRequest, NotAuthenticated, NotPermitted, Unsu
 from gateway.desk.parts import DEFAULT_ORG, LOCAL_HEADER, LOCAL_KEY_ID, ORG_HEADER, Console, DeskParts
 from gateway.flow.identify import identify
 
-_KEY_HEADERS = frozenset({"authorization", "x-api-key", LOCAL_HEADER, ORG_HEADER})
+_KEY_HEADERS = frozenset({
+    "authorization", "x-faregate-api-key", "x-api-key", "api-key", "x-goog-api-key", LOCAL_HEADER, ORG_HEADER,
+})  # fmt: skip
 _MAX_CREDENTIAL = 1024
 Replies = dict[int | str, dict[str, Any]]
 """FastAPI's `responses`: what a route may answer besides its usual reply."""

@@ -39,7 +39,12 @@ class PolicyFiles:
     def __init__(self, parts: DeskParts) -> None:
         self._parts = parts
         self._turn = asyncio.Lock()
+        self._asked = False
         self.standing = Standing()
+
+    def ask(self) -> None:
+        """Has `watch` read the files again at its next look, changed or not: what SIGHUP does."""
+        self._asked = True
 
     async def check(self) -> Policy:
         """Compiles without storing. Raises ConfigInvalid."""
@@ -75,7 +80,8 @@ class PolicyFiles:
         due = True
         while not stop.is_set():
             names, seen = await self._look(seen)
-            if names or due:
+            if names or due or self._asked:
+                self._asked = False
                 due = not await self._reload_quietly()
             await _sleep(stop, _LOOK_S)
 

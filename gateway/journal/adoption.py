@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.core.errors import JournalUnreadable, UsageLogUnavailable
 from gateway.core.ports import Clock
 from gateway.journal.disk import Disk
-from gateway.journal.folder import Scan, Sealed, active_segments, scan_file, sealed_seq, write_seal
+from gateway.journal.folder import Scan, Sealed, active_segments, confirmed_seq, scan_file, sealed_seq, write_seal
 from gateway.journal.format import SEGMENT_HEADER_BYTES, SegmentHeader
 from gateway.journal.segment import (
     LOCK_NAME,
@@ -30,6 +30,8 @@ from gateway.journal.segment import (
 from gateway.journal.tape import Tape
 from gateway.journal.writer import REAL_DISK, JournalWriter, lock_directory
 
+MAX_UNCONFIRMED_SEGMENTS = 8
+"""A power cut may leave an old confirmed seq; older segments than these were synced long before it."""
 _OF_SEALED = (RESERVE_NAME, LOCK_NAME, SEALED_NAME)
 """What is left of a sealed journal without segments, in the order to delete it: the marker last."""
 
@@ -63,7 +65,7 @@ class AdoptedJournal:
             writer.stop()
             if writer.synced_seq != writer.last_seq:
                 raise UsageLogUnavailable(f"{self.directory} cannot be sealed: its last records are not durable")
-            _trim(disk, self.directory)
+            _trim(disk, self.directory, keep_reserve=writer.ended_in_reserve)
             write_seal(disk, self.directory, Sealed(writer.last_seq, self._clock.now_ms()))
         except OSError as error:
             raise UsageLogUnavailable(f"{self.directory} cannot be sealed: {error}") from error
@@ -167,23 +169,32 @@ def delete_segments(
 
 
 def _repair(tape: Tape, segments: list[SegmentHeader]) -> tuple[int, list[bytes]]:
-    """Positions `tape` after the last record; (last seq, the records at the end that may not be durable yet)."""
+    """Puts `tape` where the dead process was; (last seq, the records that were not durable then).
+
+    What lay behind the last confirmed seq is read again, so that a failing sync finds it in memory.
+    """
     current = tape.current
+    confirmed = confirmed_seq(tape.directory)
+    records: dict[int, bytes] = {}
+    begun = [index for index, header in enumerate(segments) if header.first_seq <= confirmed + 1]
+    for header in segments[max(begun[-1] if begun else 0, len(segments) - MAX_UNCONFIRMED_SEGMENTS) : -1]:
+        path = segment_path(tape.directory, header.number)
+        records.update(scan_file(tape.disk, path).records)
+        tape.retired.append(open_segment(tape.disk, path, header.number, path.stat().st_size))
     scan = scan_file(tape.disk, current.path)
     _end_at(tape.disk, current, scan)
-    records = dict(scan.records)
-    last_seq = max(records, default=segments[-1].first_seq - 1)
-    for header in segments[-2:-1]:  # the dead process may not have synced it either
-        path = segment_path(tape.directory, header.number)
-        tape.retired.append(open_segment(tape.disk, path, header.number, path.stat().st_size))
+    records.update(scan.records)
+    last_seq = max((seq for seq, _ in scan.records), default=segments[-1].first_seq - 1)
     reserved = _open_reserve(tape)
-    if reserved and reserved[-1][0] > last_seq and tape.reserve is not None:
+    if reserved and reserved[-1][0] >= last_seq and tape.reserve is not None:
+        # It went on there last, or has just left it; what is in the reserve may stand in no other file.
         tape.reserved_from = reserved[0][0]
         tape.retired.append(current)
         tape.current = tape.reserve
-        records |= dict(reserved)
+        records.update(reserved)
         last_seq = reserved[-1][0]
-    return last_seq, [data for _, data in _last_run(sorted(records.items()))]
+    at_risk = _last_run(sorted(records.items()))
+    return last_seq, [data for seq, data in at_risk if seq > confirmed]
 
 
 def _end_at(disk: Disk, segment: Segment, scan: Scan) -> None:
@@ -236,18 +247,13 @@ def _is_blank(disk: Disk, path: Path) -> bool:
         disk.close(fd)
 
 
-def _trim(disk: Disk, directory: Path) -> None:
-    """A sealed journal takes the room of its records only; the reserve stays only if it alone holds some."""
-    last_seq = 0
+def _trim(disk: Disk, directory: Path, *, keep_reserve: bool) -> None:
+    """A sealed journal takes the room of its records only; the reserve stays only if it alone may hold some."""
     for header in active_segments(disk, directory)[-1:]:
         path = segment_path(directory, header.number)
-        scan = scan_file(disk, path)
-        last_seq = max((seq for seq, _ in scan.records), default=header.first_seq - 1)
-        os.truncate(path, scan.end)
+        os.truncate(path, scan_file(disk, path).end)
     reserve = directory / RESERVE_NAME
-    if reserve.exists():
-        scan = scan_file(disk, reserve)
-        if any(seq > last_seq for seq, _ in scan.records):
-            os.truncate(reserve, scan.end)
-        else:
-            disk.unlink(reserve)
+    if keep_reserve:
+        os.truncate(reserve, scan_file(disk, reserve).end)
+    else:
+        reserve.unlink(missing_ok=True)

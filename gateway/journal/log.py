@@ -55,6 +55,7 @@ class Log:
         "_pwrite",
         "_unsynced",
         "_wake",
+        "ended_in_reserve",
         "last_seq",
         "refusal",
         "synced_seq",
@@ -79,6 +80,7 @@ class Log:
         self.last_seq = last_seq
         self.synced_seq = last_seq - len(unsynced)
         self.refusal = ""
+        self.ended_in_reserve = False
         self._pwrite = pwrite
         self._wake = wake
         self._confirm = confirm
@@ -93,6 +95,11 @@ class Log:
         self._closed = False
         self._must_carry = False
         self._largest_record = min(MAX_PAYLOAD_BYTES + RECORD_HEADER_BYTES, tape.segment_bytes - SEGMENT_HEADER_BYTES)
+
+    @property
+    def durable(self) -> bool:
+        """Everything appended so far has survived a sync."""
+        return not self._unsynced
 
     # ------------------------------------------------------------ the appending thread
 
@@ -302,6 +309,7 @@ class Log:
                 return
             self._closed = True
             self._refresh()
+            self.ended_in_reserve = self.tape.in_reserve
             self.tape.close()
         self.close_done()
 

@@ -26,6 +26,8 @@ from gateway.journal.tape import Tape
 
 RETRY_S = 0.25
 LONGEST_RETRY_S = 5.0
+LAST_TRIES = 3
+"""Syncs at closing: one, one in another file if that fails, and one if an append moved files meanwhile."""
 REAL_DISK = Disk()
 
 
@@ -142,6 +144,11 @@ class JournalWriter:
     def synced_seq(self) -> int:
         return self._log.synced_seq
 
+    @property
+    def ended_in_reserve(self) -> bool:
+        """After `stop`: the reserve may hold records that no segment has."""
+        return self._log.ended_in_reserve
+
     async def synced(self, seq: int) -> None:
         """Returns when everything up to `seq` has survived fdatasync. Raises UsageLogUnavailable if closed before."""
         if seq <= self._log.synced_seq:
@@ -193,8 +200,10 @@ class JournalWriter:
             log.close_done()
             if failures:
                 self._wake.set()
-        if not log.sync():
+        for _ in range(LAST_TRIES):
             log.sync()
+            if log.durable:
+                break
         log.close_done()
         log.close()
 

@@ -211,12 +211,17 @@ def _differences(row: WitnessRow, facts: AttemptFacts) -> list[Flag]:
     if facts.voided and row.first_byte:
         flags.append(Flag("voided_but_served", row.attempt_id))
     end = facts.end
-    if end is not None and end.source == UsageSource.PROVIDER.value:
+    if end is not None and end.source == UsageSource.PROVIDER.value and not _contradicted(end):
         ours = (end.input_tokens, end.output_tokens)
         theirs = (row.input_tokens, row.output_tokens)
         if ours != theirs:
             flags.append(Flag("usage_differs", row.attempt_id, f"journal {ours}, witness {theirs}"))
     return flags
+
+
+def _contradicted(end: AttemptEnd) -> bool:
+    """The provider's own numbers contradicted each other: unpriced, nothing counted, so there is nothing to compare."""
+    return end.state == CostState.UNPRICED.value and not end.lines
 
 
 def _may_be_unseen(facts: AttemptFacts) -> bool:

@@ -55,8 +55,8 @@ def hold_bound(head: Head, sheet: PriceSheet | None, at_ms: int, *, implicit_wri
         input_bound = window
     else:
         input_bound = head.text_bytes + TEMPLATE_TOKENS
-        if window and window < input_bound:
-            input_bound = window
+        if window and window * head.inputs < input_bound:
+            input_bound = window * head.inputs
     per_choice = _output_bound(head, sheet.max_output_tokens if sheet is not None else 0, window)
     output_bound = (per_choice or 0) * max(1, head.choices)
     if sheet is None:

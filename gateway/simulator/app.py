@@ -15,7 +15,16 @@ from gateway.simulator.draft import PromptCache, draft_reply
 from gateway.simulator.embeddings import embedding_items, embedding_reply
 from gateway.simulator.exchange import Exchange, Receive, Refused, Scope, Send
 from gateway.simulator.knobs import Knobs, knobs_for, read_control
-from gateway.simulator.shapes import CHAT_MODELS, EMBEDDING_MODEL, MODELS, EmbeddingRequest, TextRequest, encode
+from gateway.simulator.shapes import (
+    CHAT_MODELS,
+    CONTEXT_TOKENS,
+    EMBEDDING_CONTEXT_TOKENS,
+    EMBEDDING_MODEL,
+    MODELS,
+    EmbeddingRequest,
+    TextRequest,
+    encode,
+)
 from gateway.simulator.witness import Witness
 
 _TEXT = msgspec.json.Decoder(TextRequest)
@@ -86,6 +95,7 @@ class Simulator:
             raise Refused(400, "messages must be a non-empty array." if is_chat else "Use prompt, not messages.")
         _check_model(request.model, CHAT_MODELS)
         draft = draft_reply(request, knobs.tokens, self._seed, self._cache)
+        _check_size(draft.longest_prompt_tokens, CONTEXT_TOKENS)
         attempt = Attempt(exchange, self.witness, request.model, draft.prompt_tokens)
         await TextReply(exchange, attempt, request, draft, knobs).send(self._gate)
 
@@ -97,6 +107,7 @@ class Simulator:
         items = embedding_items(request)
         if not 1 <= len(items) <= _INPUTS_MAX:
             raise Refused(400, f"input must hold from 1 to {_INPUTS_MAX} texts.")
+        _check_size(max(len(pieces) for pieces in items), EMBEDDING_CONTEXT_TOKENS)
         tokens = sum(len(pieces) for pieces in items)
         attempt = Attempt(exchange, self.witness, request.model, tokens)
         usage: dict[str, object] = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -153,6 +164,12 @@ def _check_model(model: str, known: tuple[str, ...]) -> None:
     if model not in known:
         message = f"The simulated provider has no model {model[:100]!r} here; it has {', '.join(known)}."
         raise Refused(404, message, code="model_not_found")
+
+
+def _check_size(tokens: int, window: int) -> None:
+    if tokens > window:
+        message = f"This model's context window is {window} tokens; a text of the request has {tokens}."
+        raise Refused(400, message, code="context_length_exceeded")
 
 
 def create_simulator(

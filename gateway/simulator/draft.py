@@ -7,7 +7,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from random import Random
 
-from gateway.simulator.shapes import TextRequest, audio_tokens, chat_prompt, input_tokens, last_question, text_inputs
+from gateway.simulator.shapes import (
+    ANSWER_TOKENS_MAX,
+    TextRequest,
+    audio_tokens,
+    chat_prompt,
+    input_tokens,
+    last_question,
+    text_inputs,
+)
 from gateway.simulator.shapes import usage as usage_object
 from gateway.simulator.text import topics_of, write_answer, write_thoughts
 
@@ -31,6 +39,7 @@ class Choice:
 class Draft:
     model: str
     prompt_tokens: int
+    longest_prompt_tokens: int
     cached_tokens: int
     audio_tokens: int
     choices: tuple[Choice, ...]
@@ -89,23 +98,28 @@ def draft_reply(request: TextRequest, tokens: int | None, seed: int, cache: Prom
         key = f"{seed}/{request.model}/{index}/{question}".encode("utf-8", "replace")
         chance = Random(hashlib.blake2b(key, digest_size=8).digest())  # noqa: S311
         thoughts = write_thoughts(topics, chance) if request.model == "sim-reasoning" else []
-        choices.append(_limited(thoughts, write_answer(topics, chance, tokens), tokens, request.limit))
+        choices.append(_limited(thoughts, write_answer(topics, chance, tokens), tokens, _longest(request)))
     return Draft(
         model=request.model,
         prompt_tokens=len(pieces),
+        longest_prompt_tokens=max(len(prompt) for prompt in prompts),
         cached_tokens=0 if audio else cache.cached_tokens(request.model, pieces),
         audio_tokens=audio,
         choices=tuple(choices),
     )
 
 
-def _limited(thoughts: list[str], answer: list[str], tokens: int | None, limit: int | None) -> Choice:
+def _longest(request: TextRequest) -> int:
+    return ANSWER_TOKENS_MAX if request.limit is None else min(request.limit, ANSWER_TOKENS_MAX)
+
+
+def _limited(thoughts: list[str], answer: list[str], tokens: int | None, limit: int) -> Choice:
     """`tokens` counts reasoning too; a lower `max_tokens` cuts and says `length`."""
     if tokens is not None:
         thoughts = thoughts[:tokens]
         answer = answer[: tokens - len(thoughts)]
     whole = len(thoughts) + len(answer)
-    if limit is None or whole <= limit:
+    if whole <= limit:
         return Choice(tuple(thoughts), tuple(answer), "stop")
     thoughts = thoughts[:limit]
     return Choice(tuple(thoughts), tuple(answer[: limit - len(thoughts)]), "length")

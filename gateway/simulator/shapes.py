@@ -12,6 +12,10 @@ FINGERPRINT = "faregate-simulator"
 CHAT_MODELS = ("sim-small", "sim-large", "sim-reasoning")
 EMBEDDING_MODEL = "sim-embed"
 MODELS = (*CHAT_MODELS, EMBEDDING_MODEL)
+CONTEXT_TOKENS = 128_000
+EMBEDDING_CONTEXT_TOKENS = 8_192
+ANSWER_TOKENS_MAX = 16_384
+"""Sizes as `gateway.pricing.demo` has them: a provider that served more would break what a budget holds."""
 IMAGE_TOKENS = 85
 AUDIO_TOKENS = 50
 FILE_TOKENS = 200

@@ -147,7 +147,7 @@ def test_cache_markers(name: str) -> None:
 def test_completions() -> None:
     surface = SURFACES["completions"]
     head = surface.read_head(compact({"model": "m", "prompt": ["a", "b"], "n": 2, "best_of": 3, "max_tokens": 9}))
-    assert (head.choices, head.messages, head.max_output_tokens) == (6, 2, 9)
+    assert (head.choices, head.messages, head.inputs, head.max_output_tokens) == (6, 2, 2, 9)
     assert surface.read_head(compact({"model": "m"})).choices == 1
     with pytest.raises(BadRequest) as caught:
         surface.read_head(compact({"model": "m", "prompt": {"a": 1}}))
@@ -162,7 +162,7 @@ def test_completions() -> None:
 def test_embedding_inputs(value: Any, texts: int) -> None:
     for body in (compact({"model": "m", "input": value}), json.dumps({"model": "m", "input": value}).encode()):
         head = SURFACES["embeddings"].read_head(body)
-        assert (head.messages, head.output_expected, head.stream) == (texts, False, False)
+        assert (head.messages, head.inputs, head.output_expected, head.stream) == (texts, texts, False, False)
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,20 @@ class FaultyDisk(Disk):
     fallocate may still take; None is endless.
     """
 
-    __slots__ = ("fdatasync_errors", "forgets", "fsync_errors", "pwrite_errors", "space_bytes", "syncs", "unsynced")
+    __slots__ = (
+        "fdatasync_errors",
+        "forgets",
+        "fsync_errors",
+        "healed",
+        "pwrite_errors",
+        "space_bytes",
+        "syncs",
+        "unsynced",
+    )
 
     def __init__(self, space_bytes: int | None = None, *, forgets: bool = True) -> None:
         self.forgets = forgets
+        self.healed = False
         self.fdatasync_errors: deque[int] = deque()
         self.fsync_errors: deque[int] = deque()
         self.pwrite_errors: deque[int | tuple[int, int]] = deque()
@@ -65,6 +75,7 @@ class FaultyDisk(Disk):
         self.unsynced: dict[int, list[tuple[int, int]]] = {}
 
     def heal(self) -> None:
+        self.healed = True
         self.fdatasync_errors.clear()
         self.fsync_errors.clear()
         self.pwrite_errors.clear()
@@ -79,7 +90,7 @@ class FaultyDisk(Disk):
             raise OSError(code, os.strerror(code))
         written = os.pwrite(fd, data, offset)
         self.unsynced.setdefault(fd, []).append((offset, written))
-        if before and code:
+        if before and code and not self.healed:
             self.pwrite_errors.appendleft(code)
         return written
 

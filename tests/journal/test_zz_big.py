@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journal_bench import Bench
+from journal_bench import Bench, die
 from journal_world import OPTIONS, SEGMENT_BYTES, FakeClock, call_id, drain, read_all, void
 
 from gateway.core.errors import UsageLogUnavailable
@@ -134,11 +134,3 @@ def test_a_process_that_dies_and_is_adopted(sequence: list[tuple], while_adopted
         campaign.verify()
         assert campaign.tail.finished
         campaign.tail.close()
-
-
-def die(campaign: Campaign) -> None:
-    """kill -9: the files stay as they are, page cache included; only descriptors and locks go."""
-    tape = campaign.tape
-    files = {*tape.retired, *tape.done, tape.current, tape.reserve, tape.spare} - {None}
-    for segment in files:
-        campaign.disk.close(segment.fd)

@@ -157,6 +157,9 @@ def test_a_witness_that_agrees() -> None:
         pytest.param([row("a"), row("a")], ("a", end("a", tokens=(3, 4)), True), [("sent_twice", "a")], id="twice"),
         pytest.param([row("a")], ("a", end("a", tokens=(3, 4)), False), [("not_dispatched", "a")], id="undispatched"),
         pytest.param([row("a")], ("a", end("a", tokens=(3, 5)), True), [("usage_differs", "a")], id="other usage"),
+        pytest.param(
+            [row("a")], ("a", end("a", nusd=None, state="unpriced", tokens=(0, 0)), True), [], id="contradictory usage"
+        ),
         pytest.param([row("a", None)], ("a", end("a", tokens=(3, 5)), True), [("usage_differs", "a")], id="invented"),
         pytest.param(
             [row("a")], ("a", Void(1, name_id("a"), "connect"), True), [("voided_but_served", "a")], id="given away"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import time
 
 import pytest
@@ -80,3 +81,17 @@ def test_a_changed_file_is_used_and_a_broken_one_is_not(server: Running, app_key
     assert "routes.yaml:" in checked.stderr + checked.stdout
     routes.write_text(before)
     wait_for("the old file", lambda: server.chat(app_key, "brand-new").status == 404)
+
+
+def test_sighup_reads_the_files_again_and_harms_nobody(server: Running, app_key: str) -> None:
+    assert server.process is not None
+    before = server.call("GET", "/admin/v1/config", key=server.keys["boss"]).json["checked_at"]
+    server.process.send_signal(signal.SIGHUP)
+
+    def checked_again() -> bool:
+        reply = server.call("GET", "/admin/v1/config", key=server.keys["boss"])
+        return bool(reply.json["checked_at"] != before)
+
+    wait_for("another look at the files", checked_again)
+    assert server.chat(app_key).status == 200
+    assert server.process.poll() is None

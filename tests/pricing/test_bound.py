@@ -63,6 +63,11 @@ def test_a_prompt_longer_than_the_window_is_bounded_by_it() -> None:
     assert hold_bound(with_(text_bytes=10**7), PLAIN, AT_MS).input_bound == 100_000
 
 
+def test_each_text_of_an_array_has_a_window_of_its_own() -> None:
+    assert hold_bound(with_(text_bytes=10**7, inputs=3), PLAIN, AT_MS).input_bound == 300_000
+    assert hold_bound(with_(text_bytes=150_000, inputs=3), PLAIN, AT_MS).input_bound == 150_000 + TEMPLATE_TOKENS
+
+
 def test_media_are_bounded_by_the_window_alone() -> None:
     assert hold_bound(with_(media=1), PLAIN, AT_MS).input_bound == 100_000
     bound = hold_bound(with_(media=1), sheet(*PLAIN.rows, longest=10), AT_MS)

@@ -167,6 +167,18 @@ async def test_wrong_requests(live: Live, path: str, body: Any) -> None:
     assert answer.json["error"]["message"]
 
 
+async def test_nothing_is_larger_than_the_model(live: Live) -> None:
+    """The sizes that budgets are held by: a prompt over them is refused, an answer ends at them."""
+    long = {"model": "sim-small", "messages": [{"role": "user", "content": "x " * 130_000}]}
+    texts = {"model": "sim-embed", "input": ["x", "x " * 9_000]}
+    for path, body in (("/v1/chat/completions", long), ("/v1/embeddings", texts)):
+        answer = await live.ask("POST", path, body)
+        assert (answer.status, answer.json["error"]["code"]) == (400, "context_length_exceeded")
+    longest = (await live.chat({"x-sim-tokens": "20000"})).json
+    assert longest["usage"]["completion_tokens"] == 16_384
+    assert longest["choices"][0]["finish_reason"] == "length"
+
+
 async def test_a_wrong_header_is_told(live: Live) -> None:
     answer = await live.chat({"x-sim-tokens": "many"})
     assert answer.status == 400

@@ -62,6 +62,7 @@ class Completions(OpenAIEndpoint):
             messages=prompts,
             text_bytes=len(body),
             unknown_fields=unknown_fields(members, _KNOWN),
+            inputs=prompts,
         )
 
     def read_reply(self, body: bytes) -> ReplyFacts:

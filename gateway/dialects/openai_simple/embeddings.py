@@ -35,13 +35,15 @@ class Embeddings(OpenAIEndpoint):
         head = read_typed(_HEAD, body)
         if "input" not in members:
             raise BadRequest("input is missing: it must be a string or an array.", param="input")
+        texts = count_texts(members["input"], "input")
         return Head(
             model=head.model,
             user=(head.user or "")[:NAME_CHARS_MAX],
-            messages=count_texts(members["input"], "input"),
+            messages=texts,
             text_bytes=len(body),
             unknown_fields=unknown_fields(members, _KNOWN),
             output_expected=False,
+            inputs=texts,
         )
 
     def read_reply(self, body: bytes) -> ReplyFacts:
