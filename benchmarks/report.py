@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from benchmarks.run import Figures
+from benchmarks.figures import Figures
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 DESIGN_US = {"identify": 2, "guard": 3, "admit": 4, "plan": 6, "reserve": 4, "settle": 13}

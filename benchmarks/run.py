@@ -13,18 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from live.running import Running, free_port, wait_for
 
+from benchmarks.figures import Figures
 from benchmarks.nginx import bare_proxy
 from benchmarks.processes import cpu_s, load_core, rss_mib, server_core, spawn
 from benchmarks.report import write_report
 from benchmarks.steps import step_costs
-from benchmarks.wrk import Measured, measure
+from benchmarks.wrk import measure
 
 ROUTES = """\
 providers:
@@ -37,27 +37,6 @@ models:
 CONNECTIONS = (1, 32, 256)
 SECONDS = 8.0
 STREAMS = {"burst": 8.0, "paced": 8.0}
-
-
-@dataclass
-class Figures:
-    """Everything the report shows."""
-
-    direct: dict[int, Measured] = field(default_factory=dict)
-    proxy: dict[int, Measured] = field(default_factory=dict)
-    gateway: dict[int, Measured] = field(default_factory=dict)
-    streams: dict[str, dict[str, float]] = field(default_factory=dict)
-    start_s: float = 0.0
-    worker_ready_s: float = 0.0
-    worker_mib: float = 0.0
-    all_mib: float = 0.0
-    delay_ms: int = 0
-    backlog_bytes: int = 0
-    drained_s: float = 0.0
-    verified: str = ""
-    calls: int = 0
-    steps: dict[str, float] = field(default_factory=dict)
-    machine: str = ""
 
 
 def main() -> None:

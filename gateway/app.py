@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway import policies
 from gateway.api.desk_relay import DeskRelay
 from gateway.api.exchange import AsgiApp, Receive, Scope, Send
 from gateway.api.plane import DataPlane
@@ -25,6 +26,7 @@ from gateway.core.admin import ConfigStore, Publisher
 from gateway.core.config import KeyDelta, Policy
 from gateway.core.errors import ConfigInvalid, StoreUnavailable
 from gateway.core.ids import make_id
+from gateway.core.members import discover_members
 from gateway.core.ports import Upstream
 from gateway.core.queries import LedgerQueries
 from gateway.counters.memory import MemoryEngine
@@ -34,7 +36,6 @@ from gateway.flow.compose import AsSent
 from gateway.flow.services import PathSettings, Services
 from gateway.journal.writer import JournalWriter
 from gateway.limits.wants import Wants
-from gateway.policies import allowed_models
 from gateway.providers.discover import discover as discover_providers
 from gateway.settings import Settings
 from gateway.system import (
@@ -112,7 +113,7 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
         upstream=upstream,
         surfaces=surfaces,
         providers=discover_providers(),
-        guards=(allowed_models.MEMBER,),
+        guards=tuple(discover_members("gateway.policies", policies.__path__, lambda guard: guard.name).values()),
         composer=AsSent(),
         recall=nothing.MEMBER,
         metrics=metrics,

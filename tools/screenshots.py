@@ -48,10 +48,10 @@ FLAGS = (
 )
 FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig><include ignore_missing="yes">/etc/fonts/fonts.conf</include>
-<match target="pattern"><test name="family"><string>system-ui</string></test>
+<match target="pattern"><test name="family"><string>sans-serif</string></test>
 <edit name="family" mode="assign" binding="strong"><string>Liberation Sans</string></edit></match></fontconfig>
 """
-"""A usual face as the system's own, in place of whatever a bare machine has."""
+"""A usual face for the system's own, which is sans-serif on a bare machine."""
 WAIT_S = 60.0
 MOST_BYTES = 300_000
 BATCH = 4_000

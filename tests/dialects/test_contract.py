@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dialects.examples import EXAMPLES, Example
-from gateway.core.errors import BadRequest, BudgetExceeded, ConfigInvalid, UpstreamInvalidReply
+from gateway.core.errors import BadRequest, BudgetExceeded, UpstreamInvalidReply
 from gateway.core.ports import Surface
-from gateway.dialects import discover as discovery
 from gateway.dialects.discover import discover
 from gateway.providers.discover import discover as discover_providers
 
@@ -36,13 +34,6 @@ def test_the_three_openai_surfaces_are_found() -> None:
 
 def test_every_provider_row_names_a_dialect_that_exists() -> None:
     assert {row.dialect for row in discover_providers().values()} <= {surface.dialect for surface in SURFACES.values()}
-
-
-def test_two_members_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = SimpleNamespace(load=lambda: SURFACES["embeddings"])
-    monkeypatch.setattr(discovery, "entry_points", lambda group: [point])
-    with pytest.raises(ConfigInvalid, match="embeddings"):
-        discover()
 
 
 @parametrised

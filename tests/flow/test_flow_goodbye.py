@@ -1,4 +1,4 @@
-"""The caller goes away: the end at once for a provider that then stops billing; one that does not is read to its end."""
+"""The caller goes away: the end at once for a provider that then stops billing; another one is read to its end."""
 
 from __future__ import annotations
 

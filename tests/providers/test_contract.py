@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.errors import ConfigInvalid
-from gateway.providers import discover as discovery
 from gateway.providers.discover import discover
 from gateway.providers.openai import MEMBER as OPENAI
 from gateway.providers.row import ProviderRow
@@ -27,13 +24,6 @@ FORBIDDEN = {
 
 def test_both_rows_are_found() -> None:
     assert {"openai", "simulated"} <= ROWS.keys()
-
-
-def test_two_rows_of_one_kind_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = SimpleNamespace(load=lambda: OPENAI)
-    monkeypatch.setattr(discovery, "entry_points", lambda group: [point])
-    with pytest.raises(ConfigInvalid, match="openai"):
-        discover()
 
 
 @parametrised
