@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gateway.api.protocol import protocol_class
 from gateway.api.server import serve
 from gateway.app import create_desk, create_worker, open_books, prepare_store
 from gateway.core.errors import FaregateError
@@ -41,6 +42,7 @@ async def run_worker(settings: Settings) -> None:
             worker.plane,
             drain_s=settings.drain_timeout_s,
             sockets=[listener],
+            protocol=protocol_class(worker.plane.raw_refusal),
             on_start=say_ready,
             on_stop=draining,
         )
@@ -82,8 +84,8 @@ def main() -> int:
     """`python -m gateway.roles ROLE`, started by the supervisor. The exit code is 0 after an orderly stop."""
     settings = read_settings()
     logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
-    for chatty in ("uvicorn", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty, level in (("uvicorn", logging.WARNING), ("uvicorn.error", logging.ERROR), ("alembic", logging.WARNING)):
+        logging.getLogger(chatty).setLevel(level)
     role = sys.argv[1]
     end_with_parent()
     try:

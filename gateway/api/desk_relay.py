@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.api.exchange import BODY_TIMEOUT_S, Receive, Scope, Send
-from gateway.core.errors import AttemptFailed, BodyTooLarge, DeskUnavailable, FaregateError, RequestTimeout
+from gateway.core.errors import AttemptFailed, BodyTooLarge, DeskUnavailable, FaregateError, NotFound, RequestTimeout
 from gateway.core.ports import Surface, Upstream, UpstreamRequest
 
 _HOP_BY_HOP = frozenset(
@@ -86,6 +86,8 @@ class DeskRelay:
         headers.append(("x-faregate-client", client[0] if client else ""))
         query = scope.get("query_string", b"").decode("latin-1")
         path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+        if not path.startswith("/"):  # `OPTIONS *`; put behind the host it would become part of it
+            raise NotFound("There is no such path here.")
         return UpstreamRequest(
             pool="desk",
             url=f"http://desk{path}{'?' + query if query else ''}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from gateway.api.exchange import AsgiApp, AsgiExchange, Message, Receive, Scope, Send, read_headers
 from gateway.api.models import list_models, one_model
@@ -174,6 +175,19 @@ class DataPlane:
         services = self.services
         call_id = make_id(services.clock.now_ms(), services.entropy.bytes(10))
         return (b"x-request-id", print_id(CALL, call_id).encode())
+
+    def raw_refusal(self, error: FaregateError) -> bytes:
+        """The reply to what never became a request: counted, in the same shape, and the connection is closed."""
+        self.refusals.add(error.code)
+        self.services.metrics.refused_before_identified(error.code)
+        body = self._plain.error_body(error)
+        name, value = self._request_id()
+        phrase = HTTPStatus(error.status).phrase
+        head = (
+            f"HTTP/1.1 {error.status} {phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n"
+        )
+        return head.encode() + name + b": " + value + b"\r\n\r\n" + body
 
     async def _fault(self, exchange: AsgiExchange) -> None:
         request_id = self._request_id()

@@ -57,14 +57,15 @@ async def serve(
     sockets: list[socket.socket] | None = None,
     unix_socket: str | None = None,
     lifespan: bool = False,
+    protocol: type[asyncio.Protocol] | None = None,
     on_start: Callable[[], None] = _nothing,
     on_stop: Callable[[], None] = _nothing,
 ) -> None:
-    """Serves until SIGTERM; running calls finish within `drain_s` seconds."""
+    """Serves until SIGTERM; running calls finish within `drain_s` seconds. `protocol` None: uvicorn's own."""
     config = uvicorn.Config(
         app,
         uds=unix_socket,
-        http="httptools",
+        http=protocol or "httptools",
         ws="none",
         lifespan="on" if lifespan else "off",
         access_log=False,

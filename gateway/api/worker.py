@@ -13,6 +13,9 @@ from gateway.core.ports import Clock, Journal, Upstream
 LOG = logging.getLogger("faregate.worker")
 STAT_EVERY_S = 10.0
 NO_CALL = b"\0" * 16
+_LOOK_S = 0.01
+_LOOKS = 200
+"""Cancelled calls are settled within some turns of the event loop; only then may the journal be closed."""
 
 
 class Worker:
@@ -58,7 +61,11 @@ class Worker:
             LOG.error("refusals could not be counted: %s", error.message)
 
     async def stop(self) -> None:
-        """After the last call has ended: counts, connections and the journal are closed."""
+        """After the last call has ended or was cancelled: counts, connections and the journal are closed."""
+        for _ in range(_LOOKS):
+            if not self.plane.running:
+                break
+            await asyncio.sleep(_LOOK_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -21,7 +21,7 @@ from gateway.core.records import AttemptEnd, Dispatch, Entry, Hold, Progress, Se
 from gateway.journal.folder import JournalFolder, list_journals
 from gateway.journal.reader import Damage, read_journal
 from gateway.journal.writer import lock_directory
-from gateway.ledger.audit import Audit, WitnessRow, audit, compare_witness
+from gateway.ledger.audit import Audit, WitnessRow, audit, compare_witness, unseen_by_witness
 
 SHOWN = 20
 """Problems of one kind that are named; the rest is counted."""
@@ -172,6 +172,7 @@ async def verify(
     if witness is not None:
         rows = list(witness)
         report.figures["witness_rows"] = len(rows)
+        report.figures["witness_unseen"] = unseen_by_witness(found.facts, rows)
         for flag in compare_witness(found.facts, rows):
             report.add(f"witness_{flag.kind}", f"{flag.attempt_id} {flag.detail}".rstrip())
     return report

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import Failed, Json
-from gateway.cli.output import note, print_csv, print_json, print_table
+from gateway.cli.output import DASH, note, print_csv, print_json, print_table
 from gateway.cli.session import AsJson, Org, session
 
 _FIGURES = (
@@ -82,7 +82,7 @@ def _print_people(reply: Json) -> None:
         "TOKENS OUT": "r",
         "USD": ".",
     }
-    total = {"group": dict.fromkeys(by, ""), **reply["total"]}
+    total = {"group": dict.fromkeys(by, " "), **reply["total"]}
     total["group"][by[0]] = "total"
     unpriced = reply["total"]["unpriced_calls"]
     if unpriced:
@@ -91,7 +91,7 @@ def _print_people(reply: Json) -> None:
     print_table(columns, rows, "Nothing was spent in this time.")
     print(f"\n{reply['from_at']} to {reply['to_at']}, effective cost. {_freshness(reply['freshness'])}")
     if unpriced:
-        note(f"{unpriced:,} calls have no price and are in no sum.")
+        note(f"{unpriced:,} {'call has' if unpriced == 1 else 'calls have'} no price, in no sum.")
     estimated = reply["total"]["cost"]["estimated"]
     if estimated["nano_usd"]:
         note(f"{estimated['usd']} USD of it is estimated: usage that a provider did not report.")
@@ -99,14 +99,14 @@ def _print_people(reply: Json) -> None:
 
 def _person_row(row: Json) -> dict[str, Any]:
     usage = row["usage"]
-    all_unpriced = row["calls"] and row["calls"] == row["unpriced_calls"]
+    unknown = row["unpriced_calls"] and not row["cost"]["nano_usd"]  # refused calls beside them cost 0
     return {
-        **{name.upper(): value for name, value in row["group"].items()},
+        **{name.upper(): value or DASH for name, value in row["group"].items()},
         "CALLS": f"{row['calls']:,}",
         "ERRORS": f"{row['errors']:,}",
         "TOKENS IN": f"{usage['input_tokens']:,}",
         "TOKENS OUT": f"{usage['output_tokens']:,}",
-        "USD": "unpriced" if all_unpriced else row["cost"]["usd"],
+        "USD": "unpriced" if unknown else row["cost"]["usd"],
         "UNPRICED": f"{row['unpriced_calls']:,}",
     }
 

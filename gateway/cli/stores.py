@@ -31,6 +31,7 @@ _WORDS = {
     "sql_open_attempts": "attempts without an end in SQL",
     "records_not_in_sql": "records not in SQL yet",
     "witness_rows": "requests the witness saw",
+    "witness_unseen": "dispatched, never seen by the witness",
 }
 
 

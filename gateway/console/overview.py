@@ -10,7 +10,7 @@ from gateway.console.chart import Chart, day_text, draw
 from gateway.console.names import key_names
 from gateway.console.parts import ConsoleParts
 from gateway.console.periods import DAY_MS, Month, month_after, month_before
-from gateway.console.words import UNPRICED, Amount, clock, full_time, iso, money, percent
+from gateway.console.words import NOTHING, UNPRICED, Amount, clock, full_time, iso, money, percent
 from gateway.core.caller import KeyRecord, team_scope
 from gateway.core.money import print_cents
 from gateway.core.queries import Freshness, QueryScope, SpendRow
@@ -40,7 +40,7 @@ class ShareRow:
     @property
     def partly_unpriced(self) -> int:
         """Unpriced calls beside a sum; 0 where there is no sum."""
-        return self.unpriced if self.unpriced < self.calls else 0
+        return 0 if self.amount is UNPRICED else self.unpriced
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,9 @@ async def look(parts: ConsoleParts, asker: KeyRecord, month: Month, now_ms: int)
     amounts = _per_day(shown_days, series, others, by_day, by_both)
     names = await key_names(parts, asker.org, [row.group[0] for row in by_key[:_TABLE_ROWS]])
     following = month_after(month)
-    legend = (*series, _others_text(len(by_model) - len(series))) if others else series
+    legend = tuple(model or NOTHING for model in series)
+    if others:
+        legend = (*legend, _others_text(len(by_model) - len(series)))
     return Overview(
         month=month,
         previous=month_before(month),
@@ -150,9 +152,10 @@ def _sums(rows: Sequence[SpendRow]) -> Sums:
     effective, listed = sum(row.effective_nusd for row in rows), sum(row.list_nusd for row in rows)
     calls, errors = sum(row.calls for row in rows), sum(row.errors for row in rows)
     estimated = sum(row.estimated_nusd for row in rows)
+    unpriced = sum(row.unpriced_calls for row in rows)
     return Sums(
-        amount=money(effective),
-        list_amount=money(listed),
+        amount=_summed(effective, unpriced),
+        list_amount=_summed(listed, unpriced),
         effective_nusd=effective,
         list_nusd=listed,
         calls=calls,
@@ -161,9 +164,14 @@ def _sums(rows: Sequence[SpendRow]) -> Sums:
         estimated_nusd=estimated,
         estimated=money(estimated),
         estimated_share=percent(estimated, effective),
-        unpriced=sum(row.unpriced_calls for row in rows),
+        unpriced=unpriced,
         tokens=(sum(row.input_tokens for row in rows), sum(row.output_tokens for row in rows)),
     )
+
+
+def _summed(nusd: int, unpriced: int) -> Amount:
+    """A sum of 0 beside unpriced calls (refused ones cost 0 and are no reason to say it) is not known to be 0."""
+    return UNPRICED if unpriced and not nusd else money(nusd)
 
 
 def _per_thousand(sums: Sums) -> Amount | None:
@@ -192,9 +200,9 @@ def _shares(rows: Sequence[SpendRow], whole: int, names: dict[str, str], parts: 
     return tuple(
         ShareRow(
             id=row.group[0],
-            name=names.get(row.group[0], row.group[0]),
+            name=names.get(row.group[0], row.group[0]) or NOTHING,
             team=_team(parts, row.group[0]) if names else "",
-            amount=UNPRICED if row.unpriced_calls == row.calls else money(row.effective_nusd),
+            amount=_summed(row.effective_nusd, row.unpriced_calls),
             share=max(0, row.effective_nusd) * 1000 // largest if largest > 0 else 0,
             percent=percent(max(0, row.effective_nusd), whole),
             calls=row.calls,

@@ -91,6 +91,10 @@ class UnsupportedMediaType(CallRefused):
     status, code, kind = 415, "unsupported_media_type", "invalid_request_error"
 
 
+class HeadTooLarge(CallRefused):
+    status, code, kind = 431, "request_head_too_large", "invalid_request_error"
+
+
 class RateLimited(CallRefused):
     status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
 

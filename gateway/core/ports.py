@@ -248,9 +248,10 @@ class UpstreamReply(Protocol):
 
 
 class Upstream(Protocol):
-    async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        """Returns at the reply's head. Raises UpstreamNotStarted (nothing was sent), UpstreamLost (unknown whether it
-        was read), UpstreamTimeout. A cancelled call has closed its connection."""
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None] | None = None) -> UpstreamReply:
+        """Returns at the reply's head. `on_sent` is called when the request is given to a connection: a call cancelled
+        before that has provably not started. Raises UpstreamNotStarted (nothing was sent), UpstreamLost (unknown
+        whether it was read), UpstreamTimeout. A cancelled call has closed its connection."""
         ...
 
     async def close(self) -> None: ...

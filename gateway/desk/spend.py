@@ -129,10 +129,7 @@ class SpendDesk:
         day_ms, month_ms = day_start_ms(now_ms), month_start_ms(now_ms)
         today = await self._ledger.spend(scope, ("model",), day_ms, now_ms + 1, _MAX_ROWS)
         month = await self._ledger.spend(scope, ("model",), month_ms, now_ms + 1, _MAX_ROWS)
-        spent = {
-            WindowKind.DAY: total_of(today).effective_nusd,
-            WindowKind.MONTH: total_of(month).effective_nusd,
-        }
+        spent = {WindowKind.DAY: _known_nusd(today), WindowKind.MONTH: _known_nusd(month)}
         return UsageReply(
             key_id=asker.key_id,
             today=_period(day_ms, day_ms + DAY_MS, today),
@@ -190,7 +187,13 @@ def _period(from_ms: int, resets_ms: int, rows: list[SpendRow]) -> PeriodReply:
     )
 
 
-def _own_limit(limit: Limit, spent: dict[WindowKind, int], key_id: str) -> OwnLimit:
+def _known_nusd(rows: list[SpendRow]) -> int | None:
+    """What was spent; None beside an unpriced call, of which a budget counts all that was reserved."""
+    total = total_of(rows)
+    return None if total.unpriced_calls else total.effective_nusd
+
+
+def _own_limit(limit: Limit, spent: dict[WindowKind, int | None], key_id: str) -> OwnLimit:
     """With what is spent where the sums at hand are exactly the limit's: this key's money in a UTC day or month."""
     mine = limit.scope == (("key", key_id),) and limit.unit is Unit.USD and limit.window.zone == "UTC"
     nusd = spent.get(limit.window.kind) if mine else None

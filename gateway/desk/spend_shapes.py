@@ -256,7 +256,8 @@ class PeriodReply(Sums):
 
 
 class OwnLimit(LimitReply):
-    """A limit this key is held to. `spent` is known for its own money limits of a UTC day or month."""
+    """A limit this key is held to. `spent` is known for its own money limits of a UTC day or month in
+    which nothing is unpriced: of an unpriced call a budget counts what was reserved, and sums count nothing."""
 
     spent: Money | None = None
     remaining: Money | None = None

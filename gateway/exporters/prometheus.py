@@ -7,6 +7,7 @@ as a float is for display only; the ledger has the integers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -33,6 +34,8 @@ class _Series:
 
 class PrometheusMetrics:
     """Counters of one process. `max_series` bounds what a wildcard's models can create; the rest is `other`."""
+
+    name: ClassVar[str] = "prometheus"
 
     def __init__(self, max_series: int = 500) -> None:
         self.registry = registry = CollectorRegistry()
@@ -126,3 +129,6 @@ class PrometheusMetrics:
         """The body of `/metrics` in Prometheus' text format."""
         text: bytes = generate_latest(self.registry)
         return text
+
+
+MEMBER = PrometheusMetrics

@@ -100,7 +100,7 @@ async def _send(
     services.journal.append(announced, passage.call_id)
     services.limits.apply(announced, passage.call_id)
     attempt.dispatched = True
-    reply = await waited(passage, services, services.upstream.send(request))
+    reply = await waited(passage, services, services.upstream.send(request, attempt.mark_sent))
     attempt.status = reply.status
     attempt.upstream_id = reply.headers.get("x-request-id", "")[:200]
     headers = row.caller_headers(reply.headers)

@@ -6,6 +6,8 @@ that goes away stops the provider, or the reply is read on for its usage where t
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.core.call import AnswerHead
 from gateway.core.errors import AttemptFailed, UpstreamLost, UpstreamStreamError
 from gateway.core.ids import CALL, print_id
@@ -21,6 +23,8 @@ from gateway.flow.settle import end_attempt, settle, synced
 from gateway.flow.state import Passage
 
 _USAGE_COMMENT_HEADER = "x-faregate-usage-comment"
+_READ_OUT_S = 0.25
+_READ_OUT_BYTES = 64 * 1024
 
 
 async def relay_whole(passage: Passage, services: Services, exchange: Exchange, answer: WholeAnswer) -> None:
@@ -47,28 +51,46 @@ async def relay_whole(passage: Passage, services: Services, exchange: Exchange, 
 
 async def relay_stream(passage: Passage, services: Services, exchange: Exchange, answer: StreamAnswer) -> None:
     """Relays to the end. Raises ClientGone when the caller goes (after its reply was read on, where that is due)."""
-    attempt = answer.attempt
+    attempt, tap = answer.attempt, answer.tap
     failure: AttemptFailed | None = None
+    complete = False
     try:
         if not exchange.started:
             await waited(passage, services, start_stream(passage, services, exchange, attempt, answer.headers))
         with Abandonable(exchange.disconnect, patience_s(services, attempt.target)):
             await _pump(passage, services, exchange, answer)
+        complete = tap.complete
     except AttemptFailed as failed:
         failure = failed
     finally:
-        observe_stream(attempt, answer.tap)
+        observe_stream(attempt, tap)
+        if not complete:
+            answer.reply.abort()
+    if not complete:
+        await _cut(passage, services, exchange, answer, failure or _incomplete(answer))
+        return
+    try:
+        end_attempt(passage, services, attempt, "ok")
+        settle(passage, services, "client_gone" if exchange.disconnect.gone else "ok", 200)
+        await synced(passage, services)
+        await exchange.finish(_last_bytes(passage, exchange, answer))
+        await _read_out(answer)
+    finally:
         answer.reply.abort()
-    if failure is not None:
-        await _cut(passage, services, exchange, answer, failure)
+
+
+async def _read_out(answer: StreamAnswer) -> None:
+    """The caller has everything. HTTP's own end comes after the terminal event: with it the provider's connection can
+    serve the next call, without it every stream would cost a new one."""
+    left = _READ_OUT_BYTES
+    try:
+        async with asyncio.timeout(_READ_OUT_S):
+            async for chunk in answer.chunks:
+                left -= len(chunk)
+                if left < 0:
+                    return
+    except (TimeoutError, AttemptFailed):
         return
-    if answer.tap.error or not answer.tap.complete:
-        await _cut(passage, services, exchange, answer, _incomplete(answer))
-        return
-    end_attempt(passage, services, attempt, "ok")
-    settle(passage, services, "client_gone" if exchange.disconnect.gone else "ok", 200)
-    await synced(passage, services)
-    await exchange.finish(_last_bytes(passage, exchange, answer))
 
 
 async def _pump(passage: Passage, services: Services, exchange: Exchange, answer: StreamAnswer) -> None:

@@ -69,7 +69,7 @@ def _hold(
         org=caller.key.org,
         team=caller.key.team,
         key_id=caller.key.key_id,
-        user=caller.user,
+        user=caller.user or head.user,
         session=caller.session,
         tags=caller.tags,
         endpoint=passage.surface.name,

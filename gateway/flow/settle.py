@@ -120,14 +120,14 @@ def _first_token_us(attempt: Attempt) -> int:
 
 
 def end_open_attempts(passage: Passage, services: Services, outcome: str, cause: str) -> None:
-    """Ends what is still open: an attempt that was dispatched by estimate, one that was not by VOID."""
+    """Ends what is still open: an attempt that may have reached its provider by estimate, any other by VOID."""
     for attempt in passage.attempts:
         if attempt.ended:
             continue
-        if attempt.dispatched:
+        if attempt.sent:
             end_attempt(passage, services, attempt, outcome, cause)
         else:
-            void_attempt(passage, services, attempt, cause, "not dispatched")
+            void_attempt(passage, services, attempt, cause, "not sent")
 
 
 def settle(passage: Passage, services: Services, outcome: str, status: int, error_code: str = "") -> None:

@@ -31,6 +31,8 @@ class Attempt:
     requested_tier: str
     started_ns: int
     dispatched: bool = False
+    sent: bool = False
+    """The request has been given to a connection: from then on the provider may have seen it."""
     ended: bool = False
     status: int = 0
     first_token_ns: int = 0
@@ -42,6 +44,9 @@ class Attempt:
     upstream_id: str = ""
     end: AttemptEnd | None = None
     """What was posted; None while it runs and for an attempt that was voided."""
+
+    def mark_sent(self) -> None:
+        self.sent = True
 
 
 @dataclass(slots=True)

@@ -217,7 +217,7 @@ def _open_reserve(tape: Tape) -> list[Written]:
         return []
     scan = scan_file(tape.disk, path)
     tape.reserve = open_segment(tape.disk, path, 0, scan.end)
-    return _last_run(scan.records)
+    return _last_run(sorted(dict(scan.records).items()))
 
 
 def _last_run(records: list[Written]) -> list[Written]:

@@ -11,7 +11,7 @@ import msgspec
 from gateway.core.errors import JournalUnreadable
 from gateway.core.ids import JOURNAL, parse_id
 from gateway.journal.disk import Disk, sync_directory
-from gateway.journal.format import SEGMENT_HEADER_BYTES, Frame, SegmentHeader, find_frame, read_frame
+from gateway.journal.format import SEGMENT_HEADER_BYTES, SegmentHeader, valid_frames
 from gateway.journal.segment import LOCK_NAME, SEALED_NAME, Written, read_active, segment_numbers
 
 CONFIRMED_BYTES = 8
@@ -108,17 +108,12 @@ def scan_file(disk: Disk, path: Path) -> Scan:
     """Reads a whole segment or reserve file, past damage. A part that cannot be read counts as damaged."""
     data, damaged = _read_file(disk, path)
     records: list[Written] = []
-    offset = end = SEGMENT_HEADER_BYTES
-    while True:
-        frame = read_frame(data, offset)
-        if isinstance(frame, Frame):
-            records.append((frame.seq, data[offset : frame.end]))
-            offset = end = frame.end
-            continue
-        offset = find_frame(data, offset)
-        if offset < 0:
-            return Scan(records, end, damaged)
-        damaged = True
+    end = SEGMENT_HEADER_BYTES
+    for at, frame in valid_frames(data, end):
+        damaged = damaged or at != end
+        records.append((frame.seq, data[at : frame.end]))
+        end = frame.end
+    return Scan(records, end, damaged)
 
 
 def _read_file(disk: Disk, path: Path) -> tuple[bytes, bool]:

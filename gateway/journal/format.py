@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -130,3 +131,13 @@ def find_frame(data: bytes, offset: int) -> int:
         if offset < 0 or isinstance(read_frame(data, offset), Frame):
             return offset
         offset += 1
+
+
+def valid_frames(data: bytes, offset: int) -> Iterator[tuple[int, Frame]]:
+    """Every whole, valid record from `offset` on, past damage, each with its own offset."""
+    while (offset := find_frame(data, offset)) >= 0:
+        frame = read_frame(data, offset)
+        while isinstance(frame, Frame):
+            yield offset, frame
+            offset = frame.end
+            frame = read_frame(data, offset)

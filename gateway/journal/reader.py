@@ -25,8 +25,8 @@ from gateway.journal.format import (
     Frame,
     SegmentHeader,
     Stop,
-    find_frame,
     read_frame,
+    valid_frames,
 )
 from gateway.journal.segment import RESERVE_NAME, read_active, read_header, segment_numbers, segment_path
 
@@ -275,17 +275,14 @@ class JournalTail:
             data = self._disk.pread(self._fd, os.fstat(self._fd).st_size, self._offset)
         except OSError:
             return False
-        found = find_frame(data, 0)
-        while found >= 0:
-            frame = read_frame(data, found)
-            if isinstance(frame, Frame) and frame.seq > self._seq:
+        for at, frame in valid_frames(data, 0):
+            if frame.seq > self._seq:
                 if before is not None and frame.seq >= before:
                     return False
-                end = self._offset + found
+                end = self._offset + at
                 self._miss(frame.seq, end=end)
                 self._offset = end
                 return True
-            found = find_frame(data, found + 1)
         return False
 
     def _miss(self, next_seq: int, *, end: int | None = None) -> None:
@@ -362,13 +359,7 @@ class JournalTail:
             return []
         finally:
             self._disk.close(fd)
-        frames: list[Frame] = []
-        offset = 0
-        while isinstance(frame := read_frame(data, offset), Frame):
-            offset = frame.end
-            if frame.seq > self._seq:
-                frames.append(frame)
-        return frames
+        return [frame for _, frame in valid_frames(data, 0) if frame.seq > self._seq]
 
 
 def _first_with(segments: list[SegmentHeader], seq: int) -> SegmentHeader:

@@ -12,11 +12,10 @@ from pathlib import Path
 from gateway.journal.disk import Disk, sync_directory
 from gateway.journal.format import (
     SEGMENT_HEADER_BYTES,
-    Frame,
     SegmentHeader,
     pack_segment_header,
-    read_frame,
     read_segment_header,
+    valid_frames,
 )
 
 SUFFIX = ".wal"
@@ -144,12 +143,7 @@ def write_record(disk: Disk, segment: Segment, data: bytes, written: int = 0) ->
 def read_back(disk: Disk, segment: Segment) -> list[Written]:
     """The whole records a segment holds before its offset, in its order. Raises OSError."""
     data = disk.pread(segment.fd, segment.offset, 0)
-    records: list[Written] = []
-    offset = SEGMENT_HEADER_BYTES
-    while isinstance(frame := read_frame(data, offset), Frame):
-        records.append((frame.seq, data[offset : frame.end]))
-        offset = frame.end
-    return records
+    return [(frame.seq, data[at : frame.end]) for at, frame in valid_frames(data, SEGMENT_HEADER_BYTES)]
 
 
 def zero(disk: Disk, fd: int, start: int, end: int) -> None:

@@ -144,10 +144,9 @@ class Tape:
         reserve = self.reserve
         if reserve is None or reserve.room < sum(len(data) for _, data in records):
             raise OSError(errno.ENOSPC, "the reserved file is full")
-        if not self.in_reserve:
-            self.reserved_from = records[0][0]
         for _, data in records:
             write_record(self.disk, reserve, data)
+        self.reserved_from = min(self.reserved_from, records[0][0]) if self.in_reserve else records[0][0]
         left = [segment for segment in [*self.retired, self.current] if segment is not reserve]
         if distrust:
             self.done.extend(left)

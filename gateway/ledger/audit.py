@@ -219,6 +219,12 @@ def _differences(row: WitnessRow, facts: AttemptFacts) -> list[Flag]:
     return flags
 
 
+def unseen_by_witness(attempts: dict[bytes, AttemptFacts], rows: Iterable[WitnessRow]) -> int:
+    """How many dispatched attempts their provider never saw: killed or failed between DISPATCH and the first byte."""
+    seen = {row.attempt_id for row in rows}
+    return sum(facts.dispatched and print_id(ATTEMPT, raw) not in seen for raw, facts in attempts.items())
+
+
 def _contradicted(end: AttemptEnd) -> bool:
     """The provider's own numbers contradicted each other: unpriced, nothing counted, so there is nothing to compare."""
     return end.state == CostState.UNPRICED.value and not end.lines

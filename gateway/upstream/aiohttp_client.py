@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import ContextVar
 
 import aiohttp
 from yarl import URL
@@ -35,6 +36,20 @@ _NO_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 PoolKey = tuple[str, str, str, str, float]
 
 
+_ON_SENT: ContextVar[Callable[[], None] | None] = ContextVar("on_sent", default=None)
+"""What the call of this task wants to be told; aiohttp builds its requests itself, so it cannot be an argument."""
+
+
+class _AnnouncedRequest(aiohttp.ClientRequest):
+    """Says that a connection has been had and the request is being written now."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        on_sent = _ON_SENT.get()
+        if on_sent is not None:
+            on_sent()
+        return await super().send(conn)
+
+
 class AiohttpUpstream:
     """One aiohttp session and connector for each way to connect, opened when it is first needed."""
 
@@ -44,8 +59,9 @@ class AiohttpUpstream:
         self._timeouts: dict[tuple[float, float, float], aiohttp.ClientTimeout] = {}
         self._closed = False
 
-    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None] | None = None) -> UpstreamReply:
         """The reply at its head. Raises as core.ports.Upstream says; UpstreamInvalidReply when it is no HTTP."""
+        told = _ON_SENT.set(on_sent)
         try:
             response = await self._session(request).request(
                 request.method,
@@ -58,6 +74,8 @@ class AiohttpUpstream:
             )
         except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
             raise attempt_failed(error, request) from error
+        finally:
+            _ON_SENT.reset(told)
         return AiohttpReply(response, request)
 
     async def close(self) -> None:
@@ -82,6 +100,7 @@ class AiohttpUpstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_NO_AUTO_HEADERS,
             auto_decompress=False,
+            request_class=_AnnouncedRequest,
             trust_env=False,
             raise_for_status=False,
             max_line_size=HEADER_LINE_BYTES_MAX,

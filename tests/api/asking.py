@@ -70,7 +70,7 @@ class Told:
 def scope_of(
     method: str, path: str, headers: Sequence[tuple[str, str]] = (), query: bytes = b"", **more: Any
 ) -> dict[str, Any]:
-    return {
+    scope = {
         "type": "http",
         "method": method,
         "path": path,
@@ -78,8 +78,8 @@ def scope_of(
         "query_string": query,
         "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
         "client": ("10.0.0.7", 5555),
-        **more,
     }
+    return {**scope, **more}
 
 
 async def ask(

@@ -117,6 +117,18 @@ async def test_what_is_not_certain_is_said(world: World, person: Asking, outcome
     assert (await person.get("/ui")).status == 200
 
 
+async def test_a_sum_of_nothing_beside_unpriced_calls_is_not_zero(world: World, person: Asking) -> None:
+    """A refused call costs 0; that must not turn what is unknown into a $0.00."""
+    refused, _ = make_call(outcome="refused", model="house-llama")
+    refused = msgspec.structs.replace(refused, deployment="", attempts=0, effective_nusd=0, list_nusd=0)
+    world.ledger.found += [make_call(cost_state="unpriced", model="house-llama"), (refused, ())]
+    page = (await person.get("/ui")).text
+    table = page[page.index("By model") : page.index("Last calls")]
+    assert "unpriced" in table
+    assert "$0.00" not in table
+    assert re.search(r"Spend this month</p><p class=.v.>.*?unpriced", page)
+
+
 async def test_a_call_without_attempts_cost_nothing(world: World, person: Asking) -> None:
     row, _ = make_call(outcome="refused")
     row = msgspec.structs.replace(row, deployment="", attempts=0, ttft_us=-1, overhead_us=-1, effective_nusd=0)

@@ -166,8 +166,11 @@ async def test_usage_is_the_keys_own(filled: World, app: FastAPI, admin: Asking)
     assert reply["month"]["resets_at"] == "2026-12-01T00:00:00Z"
     assert reply["month"]["by_model"][0]["model"] == "gpt-5"
     budget, rate = reply["limits"]
-    assert (budget["text"], budget["spent"]["usd"], budget["remaining"]["usd"]) == ("1USD/month", "0.00455", "0.99545")
+    assert (budget["text"], budget["spent"], budget["remaining"]) == ("1USD/month", None, None), "one call is unpriced"
     assert rate["spent"] is None
+    filled.ledger.found = [found for found in filled.ledger.found if found[0].cost_state != "unpriced"]
+    budget, _ = (await filled.asking(app, "data").get("/v1/usage")).json()["limits"]
+    assert (budget["spent"]["usd"], budget["remaining"]["usd"]) == ("0.00455", "0.99545")
 
 
 async def test_without_sql_reads_say_503_in_the_same_shape(world: World, app: FastAPI, admin: Asking) -> None:

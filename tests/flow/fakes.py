@@ -54,6 +54,7 @@ class RecordingJournal:
         self.refuse = set(refuse)
         self._events = events
         self.synced_seq = 0
+        self.closed: Callable[[], object] = list
 
     def append(self, record: AnyRecord, call_id: bytes) -> int:
         if type(record) in self.refuse:
@@ -72,7 +73,7 @@ class RecordingJournal:
         self._events.append(Event("synced", seq))
 
     def close(self) -> None:
-        return
+        self.closed()
 
 
 @dataclass
@@ -143,14 +144,16 @@ class ScriptedUpstream:
 
     def __init__(self, events: list[Event], scripts: Sequence[Scripted]) -> None:
         self._events = events
-        self._scripts = list(scripts)
+        self.scripts = list(scripts)
         self.requests: list[UpstreamRequest] = []
         self.replies: list[ScriptedReply] = []
 
-    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None] | None = None) -> UpstreamReply:
+        if on_sent is not None:
+            on_sent()
         self.requests.append(request)
         self._events.append(Event("sent", request))
-        script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+        script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         for step in script.before_head:
             if isinstance(step, FaregateError):
                 raise step
@@ -259,15 +262,18 @@ class CallersExchange:
 
 
 class CountingMetrics:
-    """core.ports.Metrics, kept as lists."""
+    """core.ports.Metrics, kept as lists. `broken` is a fault of our own, after everything was recorded."""
 
     def __init__(self) -> None:
+        self.broken = False
         self.ended: list[dict[str, object]] = []
         self.refused: list[str] = []
         self.holds: list[tuple[int, int]] = []
 
     def call_ended(self, **facts: object) -> None:
         self.ended.append(facts)
+        if self.broken:
+            raise ZeroDivisionError
 
     def refused_before_identified(self, code: str) -> None:
         self.refused.append(code)

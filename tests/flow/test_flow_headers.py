@@ -127,7 +127,7 @@ def test_the_users_name_in_the_body_counts_where_no_header_names_one() -> None:
     async def called() -> None:
         world = World([whole()])
         await world.call(chat(user="body"))
-        assert world.settle.user == "body"
+        assert world.settle.user == world.records(Hold)[0].user == "body"
 
     play(called())
 

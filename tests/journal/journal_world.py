@@ -23,9 +23,12 @@ from gateway.core.records import (
     Shrink,
     Stat,
     Void,
+    encode_record,
 )
 from gateway.journal.disk import Disk
+from gateway.journal.format import SegmentHeader, pack_record, pack_segment_header
 from gateway.journal.reader import JournalTail, read_journal
+from gateway.journal.segment import RESERVE_NAME, segment_path
 from gateway.journal.writer import REAL_DISK, JournalWriter
 
 JOURNAL_ID = bytes(range(16))
@@ -257,6 +260,18 @@ def one_of_each() -> list[AnyRecord]:
         Stat(31, {"invalid_api_key": 3}),
         Handover(32, b"n" * 16),
     ]
+
+
+def pack(seq: int, detail: str = "") -> bytes:
+    return pack_record(6, seq, call_id(1), encode_record(void(seq, detail)))
+
+
+def write_segment(folder: Path, number: int, content: bytes, *, first_seq: int = 1, size: int = 0) -> bytes:
+    """A segment file with these bytes after its header, zeros up to `size`."""
+    data = pack_segment_header(SegmentHeader(JOURNAL_ID, number, first_seq, 1)) + content
+    data += bytes(max(size - len(data), 0))
+    (segment_path(folder, number) if number else folder / RESERVE_NAME).write_bytes(data)
+    return data
 
 
 def create(root: Path, *, disk: Disk = REAL_DISK, **options: int) -> JournalWriter:

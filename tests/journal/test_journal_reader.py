@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from journal_bench import Bench
-from journal_world import JOURNAL_ID, call_id, create, drain, numbers, read_all, void
+from journal_world import JOURNAL_ID, call_id, create, drain, numbers, pack, read_all, void, write_segment
 
 from gateway.core.errors import JournalUnreadable
-from gateway.core.records import Entry, encode_record
+from gateway.core.records import Entry
 from gateway.journal.format import (
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
@@ -20,19 +20,7 @@ from gateway.journal.format import (
     pack_segment_header,
 )
 from gateway.journal.reader import Damage, JournalTail, Position, read_journal
-from gateway.journal.segment import RESERVE_NAME, segment_path
-
-
-def pack(seq: int, detail: str = "") -> bytes:
-    return pack_record(6, seq, call_id(1), encode_record(void(seq, detail)))
-
-
-def write_segment(folder: Path, number: int, content: bytes, *, first_seq: int = 1, size: int = 0) -> bytes:
-    """A segment file with these bytes after its header, zeros up to `size`."""
-    data = pack_segment_header(SegmentHeader(JOURNAL_ID, number, first_seq, 1)) + content
-    data += bytes(max(size - len(data), 0))
-    (segment_path(folder, number) if number else folder / RESERVE_NAME).write_bytes(data)
-    return data
+from gateway.journal.segment import segment_path
 
 
 def seqs(entries: list[Entry]) -> list[int]:

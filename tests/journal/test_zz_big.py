@@ -88,7 +88,7 @@ class Campaign(Bench):
         assert [(entry.seq, entry.record.ts_ms) for entry in read_all(self.directory)] == expected
 
 
-@settings(max_examples=6000, deadline=None)
+@settings(max_examples=20000, deadline=None)
 @given(st.lists(steps, max_size=40))
 def test_a_disk_that_heals(sequence: list[tuple]) -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
@@ -101,7 +101,7 @@ def test_a_disk_that_heals(sequence: list[tuple]) -> None:
         campaign.close()
 
 
-@settings(max_examples=6000, deadline=None)
+@settings(max_examples=20000, deadline=None)
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.booleans())
 def test_a_process_that_dies_and_is_adopted(sequence: list[tuple], while_adopted: list[tuple], forgets: bool) -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:

@@ -1,0 +1,139 @@
+"""Bugs that must not survive: each is planted into a copy of the package, and the test it names has to fail there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HANG_S = 120
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`text` stands once in `file` and becomes `instead`; `caught_by` is the test that then fails."""
+
+    name: str
+    file: str
+    text: str
+    instead: str
+    caught_by: str
+
+
+BUGS = [
+    Bug(
+        "a dropped settle",
+        "flow/settle.py",
+        "    passage.last_seq = services.journal.append(record, passage.call_id)\n",
+        "",
+        "tests/flow/test_flow_upstream.py::test_each_reply_is_answered_booked_and_settled[ok-limited]",
+    ),
+    Bug(
+        "a rollup applied twice",
+        "store/ledger_writer.py",
+        "        await _ADD_ROLLUPS.run(self._connection, self._sums.rows())\n",
+        "        await _ADD_ROLLUPS.run(self._connection, self._sums.rows())\n" * 2,
+        "tests/store/test_ledger_writer.py::test_a_call_is_in_every_table_once[sqlite]",
+    ),
+    Bug(
+        "a rollup from rows that were not inserted",
+        "store/ledger_writer.py",
+        "        for (call_id,) in ended:\n",
+        "        for call_id in rows:\n",
+        "tests/store/test_ledger_writer.py::test_rows_protect_themselves_when_the_cursor_is_lost[sqlite]",
+    ),
+    Bug(
+        "an ignored limit",
+        "counters/memory.py",
+        "            if spent + reserved + amount <= want.limit.amount:\n",
+        "            if True:\n",
+        "tests/flow/test_flow_refusals.py::test_what_a_budget_allows_exactly_is_served_and_the_rest_comes_back",
+    ),
+    Bug(
+        "an ignored reservation",
+        "counters/memory.py",
+        "                    reserved += counter.reserved\n            if ahead:\n",
+        "            if ahead:\n",
+        "tests/flow/test_flow_reserve.py::test_of_many_exactly_as_many_are_sent_as_there_is_money_for",
+    ),
+    Bug(
+        "a skipped crc",
+        "journal/format.py",
+        "    if _crc32(view[offset + _CRC_FROM : end]) != crc:\n",
+        "    if False:\n",
+        "tests/journal/test_journal_format.py::test_no_damaged_byte_passes",
+    ),
+    Bug(
+        "a hold not given back",
+        "ledger/fold.py",
+        "            if amount:\n                self._release(name, amount)\n        call =",
+        "            pass\n        call =",
+        "tests/flow/test_flow_upstream.py::test_each_reply_is_answered_booked_and_settled[ok-limited]",
+    ),
+    Bug(
+        "an attempt left open when its caller goes",
+        "flow/settle.py",
+        "        if attempt.ended:\n            continue\n",
+        "        if attempt.ended or attempt.dispatched:\n            continue\n",
+        "tests/flow/test_flow_goodbye.py::test_a_provider_that_then_stops_billing_is_stopped_at_once[in the middle]",
+    ),
+    Bug(
+        "a request sent before it was recorded",
+        "flow/dispatch.py",
+        "    services.journal.append(announced, passage.call_id)\n",
+        "",
+        "tests/flow/test_flow_streams.py::test_the_terminal_event_is_kept_back_until_everything_is_settled",
+    ),
+]
+
+
+def run_tests(package: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Runs tests of this checkout against the `gateway` in `package`."""
+    options = ("-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin")
+    return run_python(package, "-m", "pytest", *options, *tests)
+
+
+def run_python(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`-P` and PYTHONPATH put the copy before this checkout."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    environment |= {"PYTHONPATH": str(package), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(
+        [sys.executable, "-P", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with a copy of the package; compiled files come along, so it starts as fast as the original."""
+    shutil.copytree(ROOT / "gateway", tmp_path / "gateway")
+    return tmp_path
+
+
+def test_the_copy_itself_is_sound(package: Path) -> None:
+    where = run_python(package, "-c", "import gateway; print(gateway.__file__)")
+    assert where.stdout.startswith(str(package)), "it is the copy that is tested"
+    done = run_tests(package, *sorted({bug.caught_by for bug in BUGS}))
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_the_suite_catches(bug: Bug, package: Path) -> None:
+    file = package / "gateway" / bug.file
+    source = file.read_text()
+    assert source.count(bug.text) == 1, f"{bug.file} has changed: plant {bug.name!r} anew"
+    file.write_text(source.replace(bug.text, bug.instead))
+    done = run_tests(package, bug.caught_by)
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
+    assert f"FAILED {bug.caught_by}" in done.stdout
