@@ -152,6 +152,13 @@ class UpstreamNotStarted(AttemptFailed):
     cause = "connect"
 
 
+class CredentialMissing(UpstreamNotStarted):
+    """Our own credential for the provider cannot be read: the operator's to mend, and nothing was sent."""
+
+    code = "upstream_auth_error"
+    cause = "credential"
+
+
 class UpstreamLost(AttemptFailed):
     """The connection ended after the request may have been read: whether it was billed is unknown."""
 

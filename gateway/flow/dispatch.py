@@ -7,6 +7,7 @@ chance. After `first_event_wait_s` without an event the caller gets 200 and hear
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from gateway.core.call import AnswerHead
 from gateway.core.errors import (
     AttemptFailed,
     ConfigInvalid,
+    CredentialMissing,
     UpstreamAuthError,
     UpstreamInvalidReply,
     UpstreamLost,
@@ -35,6 +37,7 @@ from gateway.flow.settle import end_attempt, void_attempt
 from gateway.flow.state import Attempt, Passage, Target
 from gateway.providers.row import ProviderRow
 
+LOG = logging.getLogger("faregate.flow")
 _ERROR_BODY_BYTES = 1024 * 1024
 _SECRET_BYTES_MIN = 16
 """Shorter ones (`none`, `EMPTY`) are no secrets, and words of other people's messages."""
@@ -137,8 +140,10 @@ def _request(
     try:
         secret = services.configuration.credential(provider.credential)
     except ConfigInvalid as error:
-        raise UpstreamNotStarted(
-            f"The gateway has no usable credential for {provider.name}: {error.message}"
+        LOG.error("no usable credential: %s", error.message)
+        raise CredentialMissing(
+            f"The gateway has no usable credential for the provider {provider.name}. Its operator must set one; your "
+            "key is fine."
         ) from error
     headers = [
         ("content-type", "application/json"),

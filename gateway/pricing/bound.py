@@ -107,8 +107,10 @@ def _price(
         else:
             input_nusd = max(input_nusd, divide_up(row.rate_pico * input_bound, scale))
     reason = ""
-    if STANDARD not in seen or input_nusd < 0 or (output_bound and output_nusd < 0):
+    if STANDARD not in seen or input_nusd < 0:
         reason = "it has no price in effect"
+    elif output_bound and output_nusd < 0:
+        reason = "it has no price for output"
     elif tiers is not None and len(tiers) > 1 and len(seen) == 1:
         reason = f"it has no price for the service tier {head.service_tier}"
     elif head.audio and not any(row.meter in _AUDIO for row in sheet.rows):

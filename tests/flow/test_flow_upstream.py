@@ -162,12 +162,13 @@ def test_the_message_names_the_provider_and_what_it_said() -> None:
     play(refused())
 
 
-def test_a_missing_credential_fails_only_its_own_calls_and_names_itself() -> None:
+def test_a_missing_credential_fails_only_its_own_calls_and_names_the_provider() -> None:
     async def refused() -> None:
         world = World([whole()])
         ended = await world.call(chat("keyless"))
-        assert (ended.status, ended.json["error"]["code"]) == (502, "upstream_unreachable")
-        assert "env:MISSING" in ended.json["error"]["message"]
+        assert (ended.status, ended.json["error"]["code"]) == (502, "upstream_auth_error")
+        assert "keyless" in ended.json["error"]["message"]
+        assert "MISSING" not in ended.json["error"]["message"]  # the operator's log has the reference
         assert world.upstream.requests == []
         assert (await world.call()).status == 200
         lawful(world)
