@@ -193,8 +193,8 @@ class Surface(Protocol):
 
     def heartbeat(self) -> bytes: ...
 
-    def usage_comment(self, cost_usd: str, call_id: str) -> bytes:
-        """A comment event with the cost, sent before the terminal event when the caller asked for it."""
+    def usage_comment(self, cost_usd: str | None, cost_state: str, call_id: str) -> bytes:
+        """A comment event with the cost (None: unpriced), sent before the terminal event when it was asked for."""
         ...
 
 

@@ -53,8 +53,10 @@ def answer_headers(
     headers = call_headers(passage)
     headers.append((b"x-faregate-deployment", attempt.hold.deployment.encode("latin-1", "replace")))
     end = attempt.end
-    if end is not None and end.effective_nusd is not None:
-        headers.append((b"x-faregate-cost-usd", print_usd(end.effective_nusd).encode()))
+    if end is not None:
+        headers.append((b"x-faregate-cost-state", end.state.encode()))
+        if end.effective_nusd is not None:
+            headers.append((b"x-faregate-cost-usd", print_usd(end.effective_nusd).encode()))
     overhead_us = max(0, now_ns - passage.received_ns - passage.waited_ns) // 1000
     headers.append((b"x-faregate-overhead-us", str(overhead_us).encode()))
     headers.extend(upstream)

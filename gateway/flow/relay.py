@@ -23,6 +23,7 @@ from gateway.flow.settle import end_attempt, settle, synced
 from gateway.flow.state import Passage
 
 _USAGE_COMMENT_HEADER = "x-faregate-usage-comment"
+_YES = frozenset({"1", "true", "yes"})
 _READ_OUT_S = 0.25
 _READ_OUT_BYTES = 64 * 1024
 
@@ -167,7 +168,7 @@ async def _cut(
 def _last_bytes(passage: Passage, exchange: Exchange, answer: StreamAnswer) -> bytes:
     end = answer.attempt.end
     comment = b""
-    if end is not None and end.effective_nusd is not None and exchange.headers.get(_USAGE_COMMENT_HEADER):
-        call_id = print_id(CALL, passage.call_id)
-        comment = passage.surface.usage_comment(print_usd(end.effective_nusd), call_id)
+    if end is not None and exchange.headers.get(_USAGE_COMMENT_HEADER, "").lower() in _YES:
+        cost = None if end.effective_nusd is None else print_usd(end.effective_nusd)
+        comment = passage.surface.usage_comment(cost, end.state, print_id(CALL, passage.call_id))
     return comment + answer.tap.terminal

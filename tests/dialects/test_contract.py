@@ -99,8 +99,8 @@ def test_errors_carry_their_parts_and_extra_members(surface: Surface) -> None:
 @parametrised
 def test_comments_are_comments(surface: Surface) -> None:
     assert surface.heartbeat() == b": keep-alive\n\n"
-    comment = surface.usage_comment("0.00036", "req_1")
-    assert comment == b': faregate {"cost_usd":"0.00036","request_id":"req_1"}\n\n'
+    comment = surface.usage_comment("0.00036", "priced", "req_1")
+    assert comment == b': faregate {"cost_usd":"0.00036","cost_state":"priced","request_id":"req_1"}\n\n'
 
 
 @parametrised

@@ -95,7 +95,7 @@ def test_the_cost_comes_as_a_comment_before_the_terminal_event_if_asked_for() ->
         world = World([stream(*GOOD)])
         ended = await world.call(ASKED, headers={"x-faregate-usage-comment": "1"})
         call_id = ended.exchange.header("x-request-id")
-        comment = f': faregate {{"cost_usd":"0.00000007","request_id":"{call_id}"}}\n\n'.encode()
+        comment = f': faregate {{"cost_usd":"0.00000007","cost_state":"priced","request_id":"{call_id}"}}\n\n'.encode()
         assert ended.exchange.sent == TEXT + comment + DONE
         lawful(world)
 

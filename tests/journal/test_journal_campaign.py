@@ -7,6 +7,7 @@ is adopted at any step. Only then may a record be missing if `append` raised for
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from gateway.journal.reader import JournalTail
 
 FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """The faults are ours; a real disk's fsync would only be slow."""
+EXAMPLES = int(os.environ.get("FAREGATE_TEST_EXAMPLES", "150"))
+"""20 000 of each have been run; more than the default is for changes to the writer or the reader."""
 CODES = (errno.EIO, errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 steps = st.one_of(
@@ -88,7 +91,7 @@ class Campaign(Bench):
         assert [(entry.seq, entry.record.ts_ms) for entry in read_all(self.directory)] == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(steps, max_size=40))
 def test_a_disk_that_heals(sequence: list[tuple]) -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
@@ -101,7 +104,7 @@ def test_a_disk_that_heals(sequence: list[tuple]) -> None:
         campaign.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.booleans())
 def test_a_process_that_dies_and_is_adopted(sequence: list[tuple], while_adopted: list[tuple], forgets: bool) -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:

@@ -29,8 +29,9 @@ def heartbeat() -> bytes:
     return b": keep-alive\n\n"
 
 
-def usage_comment(cost_usd: str, call_id: str) -> bytes:
-    return b": faregate " + _ENCODER.encode({"cost_usd": cost_usd, "request_id": call_id}) + b"\n\n"
+def usage_comment(cost_usd: str | None, cost_state: str, call_id: str) -> bytes:
+    told = {"cost_usd": cost_usd, "cost_state": cost_state, "request_id": call_id}
+    return b": faregate " + _ENCODER.encode(told) + b"\n\n"
 
 
 def provider_error_text(error: msgspec.Raw) -> str:

@@ -38,8 +38,8 @@ class OpenAIEndpoint:
     def heartbeat(self) -> bytes:
         return errors.heartbeat()
 
-    def usage_comment(self, cost_usd: str, call_id: str) -> bytes:
-        return errors.usage_comment(cost_usd, call_id)
+    def usage_comment(self, cost_usd: str | None, cost_state: str, call_id: str) -> bytes:
+        return errors.usage_comment(cost_usd, cost_state, call_id)
 
 
 class ChatCompletions(OpenAIEndpoint):
