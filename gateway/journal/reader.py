@@ -115,7 +115,7 @@ class JournalTail:
     )
 
     def __init__(
-        self, directory: Path, position: Position = BEGINNING, *, limit: int = 10_000, disk: Disk = _REAL_DISK
+        self, directory: Path, position: Position = BEGINNING, *, limit: int = 1000, disk: Disk = _REAL_DISK
     ) -> None:
         self._directory = directory
         self._disk = disk
