@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from gateway.channel.client import request
 from gateway.channel.messages import Adopt, Adopted
-from gateway.core.errors import Conflict, FaregateError
+from gateway.core.errors import Conflict
 from gateway.settings import Settings
 from gateway.system import LISTEN_FD_VARIABLE, READY_FD_VARIABLE
 
@@ -159,10 +159,12 @@ class Supervisor:
                 return
             LOG.warning("%s (pid %d) ended with %d; starting it again", child.spec.name, child.process.pid, code)
             await self._pause(child)
+            if self._stopping.is_set():
+                return
             try:
                 await (self._start_worker() if child is self._worker else self._start(child, wait=False))
-            except FaregateError as error:
-                LOG.error("%s", error.message)
+            except Exception:  # whatever it is, the next attempt follows after a pause
+                LOG.exception("%s could not be started", child.spec.name)
 
     async def _pause(self, child: Child) -> None:
         """No pause for a child that had run for a while; a doubling one for one that dies at once again and again."""
@@ -177,13 +179,18 @@ class Supervisor:
         read_end, write_end = os.pipe()
         spec = child.spec
         child.started_s = asyncio.get_running_loop().time()
-        child.process = await asyncio.create_subprocess_exec(
-            *spec.command,
-            env={**spec.environment, READY_FD_VARIABLE: str(write_end)},
-            pass_fds=(*spec.fds, write_end),
-            start_new_session=True,
-        )
-        os.close(write_end)
+        try:
+            child.process = await asyncio.create_subprocess_exec(
+                *spec.command,
+                env={**spec.environment, READY_FD_VARIABLE: str(write_end)},
+                pass_fds=(*spec.fds, write_end),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
         task = asyncio.get_running_loop().create_task(self._await_ready(child, read_end), name=f"ready-{spec.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -203,8 +210,11 @@ class Supervisor:
             transport.close()
 
     async def _start_worker(self) -> None:
-        """Bookkeeper first, if it is dead; then the adoption of every journal without an owner; then the worker."""
-        for _ in range(50):
+        """Bookkeeper first, if it is dead; then the adoption of every journal without an owner; then the worker.
+
+        Without an answer there is no worker: it would not know what the dead one's calls have spent.
+        """
+        while not self._stopping.is_set():
             if not self._bookkeeper.alive:
                 await asyncio.sleep(0.05)  # its own watcher starts it
             try:
@@ -214,9 +224,9 @@ class Supervisor:
                 await asyncio.sleep(0.2)
                 continue
             if isinstance(answer, Adopted) and answer.failed:
-                LOG.error("a journal could not be adopted: %s", answer.failed)
-            break
-        await self._start(self._worker)
+                LOG.error("a journal could not be adopted, its reservations stand until it is: %s", answer.failed)
+            await self._start(self._worker)
+            return
 
     def _reload(self) -> None:
         """SIGHUP: the desk reads the policy files again, the worker the credential files."""

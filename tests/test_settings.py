@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import ConfigInvalid
-from gateway.settings import Settings, bundled, read_settings
+from gateway.settings import Settings, bundled, read_settings, unknown_variables
 from tools.settings_page import main, settings_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,15 +21,16 @@ NAMES = [item.name for item in fields(Settings)]
 GOOD: dict[Any, tuple[str, Any]] = {
     Path: ("/srv/x y", Path("/srv/x y")),
     str: (" as it is ", " as it is "),
-    int: ("7", 7),
+    int: ("12345678", 12345678),
     float: ("2.5", 2.5),
 }
+NARROW: dict[str, tuple[str, Any]] = {"port": ("7", 7), "budget_status": ("429", 429), "key_env": ("test", "test")}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_setting_is_read_from_its_variable_and_no_other(name: str) -> None:
     wanted = HINTS[name]
-    text, value = (get_args(wanted)[-1],) * 2 if get_args(wanted) else GOOD[wanted]
+    text, value = (get_args(wanted)[-1],) * 2 if get_args(wanted) else NARROW.get(name) or GOOD[wanted]
     settings = read_settings({f"FAREGATE_{name.upper()}": text, "PATH": "/bin", name.upper(): "x"})
     assert getattr(settings, name) == value
     assert type(getattr(settings, name)) is (str if get_args(wanted) else type(value))
@@ -93,3 +94,25 @@ def test_the_page_is_current() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == page
     for name in NAMES:
         assert page.count(f"`FAREGATE_{name.upper()}` |") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("PORT", "70000", "between 0 and 65535"),
+        ("PORT", "-1", "between 0 and 65535"),
+        ("SEGMENT_BYTES", "10", "at least"),
+        ("DRAIN_TIMEOUT_S", "nan", "at least 0"),
+        ("LOG_LEVEL", "verbose", "debug, info, warning, error"),
+        ("KEY_ENV", "Li_ve", "a-z and 0-9"),
+        ("BUDGET_STATUS", "200", "between 400 and 499"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_with_the_range(name: str, text: str, said: str) -> None:
+    with pytest.raises(ConfigInvalid, match=said):
+        read_settings({f"FAREGATE_{name}": text})
+
+
+def test_a_misspelt_variable_is_told_with_what_it_may_have_been() -> None:
+    found = unknown_variables({"FAREGATE_DURABILTY": "power", "FAREGATE_URL": "x", "FAREGATE_TEST_A": "", "HOME": "/"})
+    assert found == {"FAREGATE_DURABILTY": "FAREGATE_DURABILITY"}

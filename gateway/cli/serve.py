@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import ConfigInvalid, StoreUnavailable
-from gateway.settings import Settings
+from gateway.settings import Settings, unknown_variables
 from gateway.supervisor import ChildSpec, Supervisor, bind
 from gateway.system import lock_data_folder
 
@@ -59,6 +59,8 @@ def start(
     """Owns data folder and port, prepares the store, supervises until stopped. `on_ready` gets the address."""
     level = (log_level or settings.log_level).upper()
     logging.basicConfig(level=level, format=_FORMAT)
+    for name, near in unknown_variables(os.environ).items():
+        logging.getLogger("faregate").warning("%s is no setting%s", name, f"; is it {near}?" if near else "")
     lock = lock_data_folder(settings)
     try:
         environment = {**environment_of(settings), "FAREGATE_LOG_LEVEL": level.lower()}

@@ -95,7 +95,7 @@ def adopt(
     if sealed_seq(directory) is not None:
         return None
     try:
-        lock_fd = lock_directory(directory, wait=False)
+        lock_fd = lock_directory(directory, wait=False, create=True)
     except (BlockingIOError, FileNotFoundError):
         return None
     tape: Tape | None = None

@@ -67,7 +67,7 @@ class JournalWriter:
             directory.mkdir(mode=0o700, parents=True)
             try:
                 sync_directory(disk, root)
-                opened.append(lock_directory(directory, wait=True))
+                opened.append(lock_directory(directory, wait=True, create=True))
                 disk.pwrite(opened[0], bytes(CONFIRMED_BYTES), 0)
                 first = create_segment(disk, segment_path(directory, 1), 1, segment_bytes)
                 opened.append(first.fd)
@@ -225,12 +225,12 @@ class JournalWriter:
                     loop.call_soon_threadsafe(_resolve, future, seq <= synced_seq)
 
 
-def lock_directory(directory: Path, *, wait: bool) -> int:
+def lock_directory(directory: Path, *, wait: bool, create: bool = False) -> int:
     """A descriptor that holds the journal's lock until it is closed or this process ends. Raises OSError.
 
     With `wait` only for its creator: an adopter that got in between finds no segment and lets go at once.
     """
-    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
