@@ -104,6 +104,7 @@ def adopt(
         if not segments or sealed_seq(directory) is not None:
             os.close(lock_fd)
             return None
+        top = max(segment_numbers(directory))  # also of what is removed now: a reader may have been there
         _remove_unused(disk, directory, segments)
         newest = segments[-1]
         path = segment_path(directory, newest.number)
@@ -112,7 +113,7 @@ def adopt(
             newest.journal_id,
             open_segment(disk, path, newest.number, SEGMENT_HEADER_BYTES),
             None,
-            top=max(segment_numbers(directory)),
+            top=top,
             segment_bytes=segment_bytes,
             reserve_bytes=reserve_bytes,
             clock=clock,

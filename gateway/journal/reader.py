@@ -299,10 +299,10 @@ class JournalTail:
         there = next((header for header in segments if header.number == self._number), None)
         if there is not None:
             return self._open(there, max(self._offset, SEGMENT_HEADER_BYTES))
-        later = [header for header in segments if header.number > self._number]
-        if not later:
+        if not segments:
             return False
-        first = _first_with(later, self._seq + 1)
+        # The segment of the position has been deleted, or failed and was left: the seq says where to go on.
+        first = _first_with(segments, self._seq + 1)
         if first.first_seq > self._seq + 1 and self._seq >= confirmed_seq(self._directory):
             self.stalled = True
             return False

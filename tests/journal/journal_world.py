@@ -6,6 +6,7 @@ import errno
 import os
 from collections import deque
 from pathlib import Path
+from threading import Lock
 
 from gateway.core.charge import Line, PinnedRate
 from gateway.core.limits import Take, Unit
@@ -61,6 +62,7 @@ class FaultyDisk(Disk):
         "forgets",
         "fsync_errors",
         "healed",
+        "lock",
         "pwrite_errors",
         "space_bytes",
         "syncs",
@@ -70,6 +72,7 @@ class FaultyDisk(Disk):
     def __init__(self, space_bytes: int | None = None, *, forgets: bool = True) -> None:
         self.forgets = forgets
         self.healed = False
+        self.lock = Lock()
         self.fdatasync_errors: deque[int] = deque()
         self.fsync_errors: deque[int] = deque()
         self.pwrite_errors: deque[int | tuple[int, int]] = deque()
@@ -78,14 +81,16 @@ class FaultyDisk(Disk):
         self.unsynced: dict[int, list[tuple[int, int]]] = {}
 
     def heal(self) -> None:
+        """From here on it does not fail, whatever another thread is in the middle of."""
         self.healed = True
         self.fdatasync_errors.clear()
         self.fsync_errors.clear()
         self.pwrite_errors.clear()
-        self.space_bytes = None
+        with self.lock:
+            self.space_bytes = None
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        fault = self.pwrite_errors.popleft() if self.pwrite_errors else 0
+        fault = _next(self.pwrite_errors)
         code, before = fault if isinstance(fault, tuple) else (fault, 0)
         if before:
             data = data[:before]
@@ -99,7 +104,7 @@ class FaultyDisk(Disk):
 
     def fdatasync(self, fd: int) -> None:
         self.syncs += 1
-        code = self.fdatasync_errors.popleft() if self.fdatasync_errors else 0
+        code = _next(self.fdatasync_errors)
         dirty = self.unsynced.pop(fd, [])
         if code:
             for offset, count in (
@@ -110,7 +115,7 @@ class FaultyDisk(Disk):
         os.fdatasync(fd)
 
     def fsync(self, fd: int) -> None:
-        code = self.fsync_errors.popleft() if self.fsync_errors else 0
+        code = _next(self.fsync_errors)
         if code:
             raise OSError(code, os.strerror(code))
         self.unsynced.pop(fd, None)
@@ -121,21 +126,30 @@ class FaultyDisk(Disk):
         os.close(fd)
 
     def fallocate(self, fd: int, size: int) -> None:
-        if self.space_bytes is not None:
-            if size > self.space_bytes:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            self.space_bytes -= size
+        self._take_space(size)
         os.posix_fallocate(fd, 0, size)
 
     def truncate(self, fd: int, size: int) -> None:
-        if self.space_bytes is not None:
-            self.space_bytes += max(os.fstat(fd).st_size - size, 0)
+        self._take_space(min(size - os.fstat(fd).st_size, 0))
         os.ftruncate(fd, size)
 
     def unlink(self, path: Path) -> None:
-        if self.space_bytes is not None:
-            self.space_bytes += path.stat().st_size
+        self._take_space(-path.stat().st_size)
         os.unlink(path)
+
+    def _take_space(self, size: int) -> None:
+        with self.lock:
+            if self.space_bytes is not None:
+                if size > self.space_bytes:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                self.space_bytes -= size
+
+
+def _next(script: deque):
+    try:
+        return script.popleft()  # never asked first: the test may clear it meanwhile, from another thread
+    except IndexError:
+        return 0
 
 
 def call_id(number: int) -> bytes:
