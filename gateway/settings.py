@@ -57,9 +57,9 @@ class Settings:
     journal_sync_ms: int = _setting(5, "How often the journal is forced to disk.", least=1)
     journal_keep_days: int = _setting(7, "How long journal segments are kept after they are in SQL.")
     journal_reserve_bytes: int = _setting(
-        16 * 1024 * 1024, "Space kept back so that running calls can settle on a full disk.", least=1048576
+        16 * 1024 * 1024, "Space kept back so that running calls can settle on a full disk.", least=65536
     )
-    segment_bytes: int = _setting(16 * 1024 * 1024, "Size of one preallocated journal segment.", least=1048576)
+    segment_bytes: int = _setting(16 * 1024 * 1024, "Size of one preallocated journal segment.", least=65536)
     log_level: LogLevel = _setting("info", "debug, info, warning or error.")
     session_hours: int = _setting(12, "How long a console sign-in lasts.", least=1)
 

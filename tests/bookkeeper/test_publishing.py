@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bookkeeper.world import ENTROPY, until
+from bookkeeper.world import ENTROPY, HANG_S, until
 from gateway.bookkeeper import publishing
 from gateway.bookkeeper.publishing import ConfigPublisher
 from gateway.channel.client import RemotePublisher, Subscriber, connect
@@ -177,7 +177,7 @@ async def test_publishing_needs_no_sql_and_takes_milliseconds(town: Town) -> Non
         delta = town.config.change(1, revoked=True)
         started = time.monotonic()
         assert await RemotePublisher(town.path).publish(3, (delta,), None)
-        assert time.monotonic() - started < 0.3
+        assert time.monotonic() - started < HANG_S
         assert (worker.keys, town.config.reads) == ({}, reads)
 
 
@@ -210,7 +210,7 @@ async def test_a_worker_too_slow_to_acknowledge_means_pending(town: Town) -> Non
         await until(lambda: publisher.workers == 1)
         started = time.monotonic()
         assert not await publisher.publish(4, (town.config.change(3),), None)
-        assert 0.9 < time.monotonic() - started < 1.5
+        assert 0.9 < time.monotonic() - started < HANG_S
 
 
 async def test_a_worker_that_goes_without_acknowledging_may_still_be_serving(town: Town) -> None:

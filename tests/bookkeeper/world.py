@@ -99,6 +99,10 @@ class Worker:
     stop = die
 
 
+HANG_S = 60.0
+"""When a test gives up: never a measure of speed."""
+
+
 @contextmanager
 def worker(settings: Settings) -> Iterator[Worker]:
     started = Worker(settings)
@@ -108,7 +112,7 @@ def worker(settings: Settings) -> Iterator[Worker]:
         started.die()
 
 
-async def until(happened: Callable[[], object], seconds: float = 10.0) -> float:
+async def until(happened: Callable[[], object], seconds: float = HANG_S) -> float:
     """Waits for something seen from outside only; how long it took."""
     started = time.monotonic()
     async with asyncio.timeout(seconds):
