@@ -160,7 +160,6 @@ class Books:
         hold = self.holds.pop(record.attempt_id, None)
         if hold is None:
             return self._no_hold("attempt_ended_twice", record, call_id, record.attempt_id)
-        # Posted before it is released: a counter whose window has ended is dropped when its last hold goes.
         if record.posted:
             self._spend(record.posted)
         return self._end_hold(hold, record)

@@ -4,6 +4,7 @@ and callers see. `FaultyDisk` loses what a failed fdatasync should have saved, a
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 from journal_bench import Bench, die
@@ -22,6 +23,7 @@ from journal_world import (
 from gateway.core.errors import UsageLogUnavailable
 from gateway.core.records import Dispatch
 from gateway.journal.adoption import adopt
+from gateway.journal.segment import segment_path
 
 
 @pytest.fixture
@@ -102,10 +104,12 @@ def test_a_failed_pwrite_moves_to_another_segment(bench: Bench, before: int) -> 
     bench.write(5)
     bench.log.sync()
     bench.write(2)
+    end = bench.tape.current.offset
     bench.disk.pwrite_errors.append((errno.EIO, before) if before else errno.EIO)
     bench.write(1)
     assert bench.log.refusal == ""
     assert bench.tape.current.number == 2
+    assert not any(segment_path(bench.directory, 1).read_bytes()[end:])
     bench.write(3)
     bench.check()
 
@@ -172,9 +176,9 @@ class Killed(BaseException):
 
 
 class MortalDisk(FaultyDisk):
-    """Dies, or fails, at the nth pwrite from now on."""
+    """Dies, or fails, at the nth pwrite from now on; `keeps` files that it is told to delete."""
 
-    __slots__ = ("dies", "left")
+    __slots__ = ("dies", "keeps", "left")
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         self.left = getattr(self, "left", 1 << 60) - 1
@@ -182,9 +186,14 @@ class MortalDisk(FaultyDisk):
             raise Killed if self.dies else OSError(errno.EIO, "test")
         return super().pwrite(fd, data, offset)
 
+    def unlink(self, path: Path) -> None:
+        if self.keeps:
+            raise OSError(errno.EIO, "test")
+        super().unlink(path)
 
-@pytest.mark.parametrize("dies", [True, False])
-def test_writing_records_again_succeeds_as_a_whole_or_not_at_all(tmp_path, dies: bool) -> None:
+
+@pytest.mark.parametrize("how", ["dies", "fails", "fails, leaves files behind, and dies later"])
+def test_writing_records_again_succeeds_as_a_whole_or_not_at_all(tmp_path, how: str) -> None:
     """At every pwrite of it, over several segments; the old files are still readable, as after kill -9."""
     at = 0
     finished = False
@@ -197,7 +206,7 @@ def test_writing_records_again_succeeds_as_a_whole_or_not_at_all(tmp_path, dies:
         bench.log.sync()
         bench.write(60, "x" * 250)
         bench.disk.fdatasync_errors.append(errno.EIO)
-        bench.disk.left, bench.disk.dies = at, dies
+        bench.disk.left, bench.disk.dies, bench.disk.keeps = at, how == "dies", "leaves" in how
         try:
             bench.log.sync()
             finished = bench.disk.left > 0
@@ -206,8 +215,9 @@ def test_writing_records_again_succeeds_as_a_whole_or_not_at_all(tmp_path, dies:
         bench.disk.left = 1 << 60
         bench.follow()
         assert bench.seen == list(range(1, 66))
-        if not dies:
+        if how != "dies":
             bench.write(3)
+        if how == "fails":
             bench.follow()
             bench.step()
             bench.write(3)
@@ -216,10 +226,10 @@ def test_writing_records_again_succeeds_as_a_whole_or_not_at_all(tmp_path, dies:
         die(bench)
         adopted = adopt(bench.directory, clock=FakeClock(), **OPTIONS)
         assert adopted is not None
-        assert adopted.last_seq == 65
-        adopted.writer.append(void(66), call_id(1))
+        assert adopted.last_seq == bench.next - 1
+        adopted.writer.append(void(bench.next), call_id(1))
         adopted.seal()
-        bench.next = 67
+        bench.next += 1
         bench.verify()
         bench.tail.close()
     assert at > 60
