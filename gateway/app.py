@@ -27,8 +27,8 @@ from gateway.core.config import KeyDelta, Policy
 from gateway.core.errors import ConfigInvalid, StoreUnavailable
 from gateway.core.ids import make_id
 from gateway.core.members import discover_members
-from gateway.core.ports import Upstream
 from gateway.core.queries import LedgerQueries
+from gateway.core.upstream import Upstream
 from gateway.counters.memory import MemoryEngine
 from gateway.dialects.discover import discover as discover_surfaces
 from gateway.exporters.prometheus import PrometheusMetrics

@@ -6,7 +6,8 @@ import asyncio
 
 from gateway.api.exchange import BODY_TIMEOUT_S, Receive, Scope, Send
 from gateway.core.errors import AttemptFailed, BodyTooLarge, DeskUnavailable, FaregateError, NotFound, RequestTimeout
-from gateway.core.ports import Surface, Upstream, UpstreamRequest
+from gateway.core.ports import Surface
+from gateway.core.upstream import Endpoint, Upstream, UpstreamRequest
 
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"}
@@ -88,15 +89,14 @@ class DeskRelay:
         path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
         if not path.startswith("/"):  # `OPTIONS *`; put behind the host it would become part of it
             raise NotFound("There is no such path here.")
-        return UpstreamRequest(
+        endpoint = Endpoint(
             pool="desk",
             url=f"http://desk{path}{'?' + query if query else ''}",
-            headers=tuple(headers),
-            body=body,
             method=scope["method"],
             timeout_s=_TIMEOUT_S,
             unix_socket=self._socket,
         )
+        return UpstreamRequest(endpoint, tuple(headers), body)
 
     async def _error(self, send: Send, error: FaregateError) -> None:
         body = self._errors.error_body(error)

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from gateway.api.plane import DataPlane
 from gateway.core.errors import UsageLogUnavailable
-from gateway.core.ports import Clock, Journal, Upstream
+from gateway.core.ports import Clock, Journal
+from gateway.core.upstream import Upstream
 
 LOG = logging.getLogger("faregate.worker")
 STAT_EVERY_S = 10.0

@@ -60,6 +60,8 @@ class ReplyFacts(msgspec.Struct, frozen=True):
     refusal: bool = False
     upstream_id: str = ""
     output_bytes: int = 0
+    reported_nusd: int | None = None
+    """The cost the provider reports in the body (`usage.cost`), beside ours, never instead of it."""
 
 
 class AnswerHead(msgspec.Struct, frozen=True):

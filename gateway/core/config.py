@@ -38,6 +38,9 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     timeout_s: float = 600.0
     idle_timeout_s: float = 120.0
     headers: tuple[tuple[str, str], ...] = ()
+    networks: tuple[str, ...] = ()
+    client_certificate: str = ""
+    connections_max: int = 1000
 
 
 class Deployment(msgspec.Struct, frozen=True):

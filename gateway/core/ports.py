@@ -5,7 +5,7 @@ Every method says what it raises. Nothing here is asynchronous unless it really 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from gateway.core.caller import Caller, KeyRecord
 from gateway.core.config import KeyDelta, Policy
 from gateway.core.errors import FaregateError
 from gateway.core.limits import Blocked, Want
+from gateway.core.quirks import PLAIN, Quirks
 from gateway.core.records import AnyRecord
 from gateway.core.usage import Usage
 from gateway.core.verdict import Verdict
@@ -175,15 +176,16 @@ class Surface(Protocol):
         """Raises BadRequest (malformed JSON, wrong types, too deep) with `param` where one is at fault."""
         ...
 
-    def upstream_body(self, body: bytes, head: Head, model: str) -> bytes:
-        """The body as sent upstream: the model's name replaced, usage asked for, every other byte sequence kept."""
+    def upstream_body(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> bytes:
+        """The body as sent upstream: the model's name replaced, usage asked for, what `quirks` says; every other byte
+        sequence kept."""
         ...
 
-    def read_reply(self, body: bytes) -> ReplyFacts:
+    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         """Raises UpstreamInvalidReply when a 200's body is not this surface's."""
         ...
 
-    def tap(self, head: Head) -> StreamTap: ...
+    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap: ...
 
     def error_body(self, error: FaregateError) -> bytes: ...
 
@@ -196,65 +198,6 @@ class Surface(Protocol):
     def usage_comment(self, cost_usd: str | None, cost_state: str, call_id: str) -> bytes:
         """A comment event with the cost (None: unpriced), sent before the terminal event when it was asked for."""
         ...
-
-
-# ---------------------------------------------------------------- upstream
-
-
-class UpstreamRequest(msgspec.Struct, frozen=True):
-    """A request as sent. `pool` names the provider whose connections it may use; times are seconds."""
-
-    pool: str
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    method: str = "POST"
-    connect_timeout_s: float = 5.0
-    timeout_s: float = 600.0
-    idle_timeout_s: float = 120.0
-    keepalive_s: float = 15.0
-    ca_bundle: str = ""
-    proxy: str = ""
-    unix_socket: str = ""
-
-
-class UpstreamReply(Protocol):
-    """A reply whose head has arrived. Exactly one of `read` and `chunks` is used; `abort` may come at any time."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Lower-case names; of repeated headers the last."""
-        ...
-
-    @property
-    def raw_headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """All of them in their order, repeated ones too (`set-cookie`), with lower-case names."""
-        ...
-
-    async def read(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises UpstreamLost, UpstreamTimeout, UpstreamInvalidReply (over the limit)."""
-        ...
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces as they arrive. Raises UpstreamLost, UpstreamTimeout."""
-        ...
-
-    def abort(self) -> None:
-        """Closes the connection at once, which tells the provider to stop. Harmless after the end."""
-        ...
-
-
-class Upstream(Protocol):
-    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None] | None = None) -> UpstreamReply:
-        """Returns at the reply's head. `on_sent` is called when the request is given to a connection: a call cancelled
-        before that has provably not started. Raises UpstreamNotStarted (nothing was sent), UpstreamLost (unknown
-        whether it was read), UpstreamTimeout. A cancelled call has closed its connection."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 # ---------------------------------------------------------------- the caller's side

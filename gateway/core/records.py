@@ -116,6 +116,8 @@ class AttemptEnd(Record, frozen=True, array_like=True):
     reasoning_tokens: int = 0
     kind: str = "attempt"
     revision: int = 0
+    reported_nusd: int | None = None
+    """What the provider itself says the attempt cost, where it does."""
 
 
 class Void(Record, frozen=True, array_like=True):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from gateway.core.ids import CALL, print_id
 from gateway.core.money import print_usd
-from gateway.core.ports import StreamTap, UpstreamReply
+from gateway.core.ports import StreamTap
+from gateway.core.upstream import UpstreamReply
 from gateway.flow.state import Attempt, Passage
 
 EVENT_STREAM = "text/event-stream"

@@ -27,8 +27,9 @@ from gateway.core.errors import (
     UpstreamTimeout,
 )
 from gateway.core.ids import ATTEMPT, print_id
-from gateway.core.ports import Composed, Exchange, StreamTap, UpstreamReply, UpstreamRequest
+from gateway.core.ports import Composed, Exchange, StreamTap
 from gateway.core.records import Dispatch
+from gateway.core.upstream import Endpoint, UpstreamReply, UpstreamRequest
 from gateway.flow.abandon import Abandonable
 from gateway.flow.answer import EVENT_STREAM, Answer, StreamAnswer, WholeAnswer, answer_headers
 from gateway.flow.reserve import reserve
@@ -157,17 +158,22 @@ def _request(
         headers.append((provider.auth_header, f"{provider.auth_scheme} {secret}".strip()))
     for prefix in row.forwarded_prefixes:
         headers.extend((name, value) for name, value in exchange.headers.items() if name.startswith(prefix))
-    return UpstreamRequest(
+    endpoint = Endpoint(
         pool=provider.name,
         url=provider.base_url + surface.upstream_path,
-        headers=tuple(headers),
-        body=surface.upstream_body(composed.body, composed.head, attempt.target.deployment.model),
         connect_timeout_s=provider.connect_timeout_s,
         timeout_s=provider.timeout_s,
         idle_timeout_s=provider.idle_timeout_s,
         keepalive_s=provider.keepalive_s,
+        connections_max=provider.connections_max,
         ca_bundle=provider.ca_bundle,
+        client_certificate=provider.client_certificate,
         proxy=provider.proxy,
+        networks=provider.networks,
+    )
+    model = attempt.target.deployment.model
+    return UpstreamRequest(
+        endpoint, tuple(headers), surface.upstream_body(composed.body, composed.head, model, row.quirks)
     )
 
 
@@ -225,7 +231,7 @@ async def _whole(
 ) -> WholeAnswer:
     body = await waited(passage, services, reply.read(services.settings.max_reply_bytes))
     attempt.first_token_ns = services.clock.monotonic_ns()
-    facts = passage.surface.read_reply(body)
+    facts = passage.surface.read_reply(body, services.providers[attempt.target.provider.kind].quirks)
     attempt.usage = facts.usage
     attempt.model_served = facts.model_served
     attempt.finish_reason = facts.finish_reason
@@ -247,7 +253,7 @@ async def _first_event(
 ) -> StreamAnswer:
     """Waits for the first event; an error there is a failed attempt, not an answer."""
     clock = services.clock
-    tap = passage.surface.tap(composed.head)
+    tap = passage.surface.tap(composed.head, services.providers[attempt.target.provider.kind].quirks)
     chunks = reply.chunks()
     first = bytearray()
     ended = False

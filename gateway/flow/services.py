@@ -17,8 +17,8 @@ from gateway.core.ports import (
     Metrics,
     Recall,
     Surface,
-    Upstream,
 )
+from gateway.core.upstream import Upstream
 from gateway.limits.wants import Wants
 from gateway.providers.row import ProviderRow
 

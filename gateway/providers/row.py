@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.core.config import OnDisconnect
+from gateway.core.quirks import PLAIN, Quirks
 
 HEADER_CHARS_MAX = 512
 
@@ -35,6 +36,7 @@ class ProviderRow(msgspec.Struct, frozen=True):
     reply_headers: tuple[tuple[str, str], ...] = ()
     forwarded_prefixes: tuple[str, ...] = ()
     genai_prices: str = ""
+    quirks: Quirks = PLAIN
 
     def caller_headers(self, headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
         """The reply headers for the caller, renamed, from lower-case upstream ones.

@@ -23,7 +23,7 @@ from gateway.core.errors import (
     UpstreamNotStarted,
     UpstreamTimeout,
 )
-from gateway.core.ports import UpstreamReply, UpstreamRequest
+from gateway.core.upstream import UpstreamReply, UpstreamRequest
 from gateway.upstream.member import UpstreamMember
 
 CONNECTIONS_PER_POOL = 1000
@@ -64,12 +64,12 @@ class AiohttpUpstream:
         told = _ON_SENT.set(on_sent)
         try:
             response = await self._session(request).request(
-                request.method,
+                request.endpoint.method,
                 _url(request),
                 headers=_headers(request),
                 data=_body(request.body),
                 timeout=self._timeout(request),
-                proxy=request.proxy or None,
+                proxy=request.endpoint.proxy or None,
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
@@ -86,7 +86,13 @@ class AiohttpUpstream:
             await session.close()
 
     def _session(self, request: UpstreamRequest) -> aiohttp.ClientSession:
-        key = (request.pool, request.ca_bundle, request.proxy, request.unix_socket, request.keepalive_s)
+        key = (
+            request.endpoint.pool,
+            request.endpoint.ca_bundle,
+            request.endpoint.proxy,
+            request.endpoint.unix_socket,
+            request.endpoint.keepalive_s,
+        )
         session = self._sessions.get(key)
         if session is None:
             if self._closed:
@@ -109,15 +115,15 @@ class AiohttpUpstream:
         )
 
     def _connector(self, request: UpstreamRequest) -> aiohttp.BaseConnector:
-        reuse = request.keepalive_s > 0
-        keepalive_s = request.keepalive_s if reuse else None
+        reuse = request.endpoint.keepalive_s > 0
+        keepalive_s = request.endpoint.keepalive_s if reuse else None
         limit = self._connections_per_pool
-        if request.unix_socket:
+        if request.endpoint.unix_socket:
             return aiohttp.UnixConnector(
-                request.unix_socket, limit=limit, force_close=not reuse, keepalive_timeout=keepalive_s
+                request.endpoint.unix_socket, limit=limit, force_close=not reuse, keepalive_timeout=keepalive_s
             )
         return aiohttp.TCPConnector(
-            ssl=_tls(request.ca_bundle),
+            ssl=_tls(request.endpoint.ca_bundle),
             limit=limit,
             ttl_dns_cache=_DNS_CACHE_S,
             force_close=not reuse,
@@ -125,7 +131,7 @@ class AiohttpUpstream:
         )
 
     def _timeout(self, request: UpstreamRequest) -> aiohttp.ClientTimeout:
-        key = (request.connect_timeout_s, request.idle_timeout_s, request.timeout_s)
+        key = (request.endpoint.connect_timeout_s, request.endpoint.idle_timeout_s, _total_s(request))
         timeout = self._timeouts.get(key)
         if timeout is None:
             connect_s, idle_s, total_s = key
@@ -134,9 +140,13 @@ class AiohttpUpstream:
         return timeout
 
 
+def _total_s(request: UpstreamRequest) -> float:
+    return request.timeout_s or request.endpoint.timeout_s
+
+
 def _url(asked: UpstreamRequest) -> URL:
     """As it was given: re-quoting would change a path that the desk has to see unchanged."""
-    return URL(asked.url, encoded=True)
+    return URL(asked.endpoint.url, encoded=True)
 
 
 def _body(body: bytes) -> bytes | io.BytesIO | None:
@@ -147,7 +157,7 @@ def _body(body: bytes) -> bytes | io.BytesIO | None:
 
 
 def _headers(request: UpstreamRequest) -> list[tuple[str, str]]:
-    headers = list(request.headers)
+    headers = [*request.endpoint.headers, *request.headers]
     if not any(name.lower() == "accept-encoding" for name, _ in headers):
         headers.append(("accept-encoding", "identity"))
     return headers
@@ -243,13 +253,13 @@ def _too_large(request: UpstreamRequest, limit_bytes: int) -> UpstreamInvalidRep
 
 def _where(request: UpstreamRequest) -> str:
     """Pool, host and port: never the whole URL, which may hold a secret in its query or user part."""
-    if request.unix_socket:
-        return f"{request.pool} ({request.unix_socket})"
+    if request.endpoint.unix_socket:
+        return f"{request.endpoint.pool} ({request.endpoint.unix_socket})"
     try:
         url = _url(request)
-        return f"{request.pool} ({url.host}:{url.port})"
+        return f"{request.endpoint.pool} ({url.host}:{url.port})"
     except ValueError:
-        return request.pool
+        return request.endpoint.pool
 
 
 def attempt_failed(error: Exception, request: UpstreamRequest) -> AttemptFailed:
@@ -259,13 +269,15 @@ def attempt_failed(error: Exception, request: UpstreamRequest) -> AttemptFailed:
     where = _where(request)
     match error:
         case aiohttp.ConnectionTimeoutError():
-            message = f"{where} could not be connected to within {request.connect_timeout_s:g} s (connect time-out)."
+            message = (
+                f"{where} could not be connected to within {request.endpoint.connect_timeout_s:g} s (connect time-out)."
+            )
             return UpstreamNotStarted(message, extra={"timeout": "connect"})
         case aiohttp.SocketTimeoutError():
-            message = f"{where} sent nothing for {request.idle_timeout_s:g} s (idle time-out)."
+            message = f"{where} sent nothing for {request.endpoint.idle_timeout_s:g} s (idle time-out)."
             return UpstreamTimeout(message, extra={"timeout": "idle"})
         case TimeoutError():
-            message = f"{where} did not finish within {request.timeout_s:g} s (total deadline)."
+            message = f"{where} did not finish within {_total_s(request):g} s (total deadline)."
             return UpstreamTimeout(message, extra={"timeout": "deadline"})
         case aiohttp.ClientConnectorCertificateError():
             reason = getattr(error.certificate_error, "verify_message", "") or "certificate not valid for the host"
@@ -277,11 +289,11 @@ def attempt_failed(error: Exception, request: UpstreamRequest) -> AttemptFailed:
                 f"{where}: TLS failed: {getattr(error.os_error, 'reason', '') or 'no handshake'}."
             )
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return UpstreamNotStarted(f"{where}: the proxy of {request.pool} does not let us through.")
+            return UpstreamNotStarted(f"{where}: the proxy of {request.endpoint.pool} does not let us through.")
         case aiohttp.ClientConnectorError():
             return UpstreamNotStarted(f"{where} cannot be connected to: {error.os_error.strerror or 'refused'}.")
         case aiohttp.ServerFingerprintMismatch() | aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return UpstreamNotStarted(f"{request.pool}: its base_url or certificate cannot be used.")
+            return UpstreamNotStarted(f"{request.endpoint.pool}: its base_url or certificate cannot be used.")
         case aiohttp.ClientResponseError():
             return UpstreamInvalidReply(f"{where} sent a reply that is not valid HTTP.")
         case aiohttp.ClientPayloadError():
@@ -290,7 +302,7 @@ def attempt_failed(error: Exception, request: UpstreamRequest) -> AttemptFailed:
             return UpstreamLost(f"{where} ended the connection before it replied.")
         case _:
             return UpstreamNotStarted(
-                f"{request.pool}: the request cannot be written as HTTP ({type(error).__name__})."
+                f"{request.endpoint.pool}: the request cannot be written as HTTP ({type(error).__name__})."
             )
 
 

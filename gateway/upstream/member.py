@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.core.ports import Upstream
+from gateway.core.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from gateway.api.desk_relay import DeskRelay
 from gateway.api.exchange import Receive, Scope, Send
 from gateway.core.errors import UpstreamTimeout
 from gateway.core.ids import CALL, parse_id
-from gateway.core.ports import Upstream, UpstreamReply, UpstreamRequest
+from gateway.core.upstream import Upstream, UpstreamReply, UpstreamRequest
 from gateway.dialects.discover import discover
 from gateway.upstream.aiohttp_client import AiohttpUpstream
 
@@ -195,7 +195,7 @@ async def test_a_desk_that_never_answers_is_given_up(tmp_path: Path) -> None:
     told = await ask(DeskRelay(silent, "x.sock", PLAIN, 1000), "GET", "/ui")
     assert (told.status, told.error) == (503, "control_plane_unavailable")
     assert silent.asked is not None  # type: ignore[attr-defined]
-    assert silent.asked.timeout_s == 30.0  # type: ignore[attr-defined]
+    assert silent.asked.endpoint.timeout_s == 30.0  # type: ignore[attr-defined]
 
 
 async def test_through_two_real_servers_two_cookies_stay_two(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from gateway.core.call import AnswerHead
 from gateway.core.errors import BadRequest, FaregateError, UpstreamInvalidReply, UpstreamLost, UsageLogUnavailable
 from gateway.core.ids import CALL, print_id
-from gateway.core.ports import UpstreamReply, UpstreamRequest
 from gateway.core.records import TYPE_OF, AnyRecord, Entry, decode_record, encode_record
+from gateway.core.upstream import UpstreamReply, UpstreamRequest
 
 NOW_MS = 1_795_608_000_000
 JOURNAL_ID = b"j" * 16

@@ -11,7 +11,6 @@ from flow.world import KEY_TEXTS, SECRET, World
 from gateway.core.call import AnswerHead
 from gateway.core.errors import FaregateError
 from gateway.core.ids import ATTEMPT, CALL, print_id
-from gateway.core.ports import UpstreamRequest
 from gateway.core.records import (
     AnyRecord,
     AttemptEnd,
@@ -21,6 +20,7 @@ from gateway.core.records import (
     Void,
     encode_record,
 )
+from gateway.core.upstream import UpstreamRequest
 from gateway.ledger.audit import audit
 
 _STREAM = (b"content-type", b"text/event-stream; charset=utf-8")

@@ -182,7 +182,7 @@ def test_what_is_sent_is_the_body_with_another_model_and_our_own_headers() -> No
         sent = {"x-sim-latency": "1", "cookie": "a=b", "openai-organization": "theirs", "x-faregate-user": "u"}
         await world.call(chat(unheard_of={"a": [1, 2]}), headers=sent)
         (request,) = world.upstream.requests
-        assert request.url == "http://cancels.test/v1/chat/completions"
+        assert request.endpoint.url == "http://cancels.test/v1/chat/completions"
         assert json.loads(request.body) == {**json.loads(chat(unheard_of={"a": [1, 2]})), "model": "gpt-test"}
         headers = dict(request.headers)
         assert len(headers) == len(request.headers)
@@ -226,7 +226,7 @@ def test_the_smaller_endpoints_go_the_same_way(endpoint: Endpoint) -> None:
         world = World([Scripted((reply,), headers=JSON)], limits=(budget(10_000),))
         ended = await world.call(json.dumps({"model": "fast", **endpoint.body}).encode(), surface=endpoint.surface)
         assert (ended.status, ended.exchange.sent) == (200, reply)
-        assert world.upstream.requests[0].url == f"http://cancels.test/v1{endpoint.path}"
+        assert world.upstream.requests[0].endpoint.url == f"http://cancels.test/v1{endpoint.path}"
         assert (world.settle.endpoint, world.settle.effective_nusd) == (endpoint.surface, endpoint.cost)
         lawful(world)
 

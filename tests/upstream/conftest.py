@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.core.ports import Upstream
+from gateway.core.upstream import Upstream
 from gateway.upstream.discover import discover
 
 MEMBERS = discover()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from gateway.core.ports import UpstreamRequest
+from gateway.core.upstream import Endpoint, UpstreamRequest
 
 HANG_S = 5.0
 """A hang guard, never a figure that a test is about."""
@@ -78,8 +78,11 @@ class Seen:
             "connect_timeout_s": HANG_S,
             "timeout_s": HANG_S,
             "idle_timeout_s": HANG_S,
+            "networks": ("loopback",),
         }
-        return UpstreamRequest(**(fields | more))  # type: ignore[arg-type]
+        fields |= more
+        own = {name: fields.pop(name) for name in ("headers", "body")}
+        return UpstreamRequest(Endpoint(**fields), **own)  # type: ignore[arg-type]
 
 
 Behaviour = Callable[[Wire], Awaitable[None]]

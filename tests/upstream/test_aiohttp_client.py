@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.core.errors import AttemptFailed, UpstreamNotStarted
-from gateway.core.ports import UpstreamRequest
+from gateway.core.upstream import Endpoint, UpstreamRequest
 from gateway.upstream.aiohttp_client import AiohttpUpstream, attempt_failed
 from upstream.servers import Wire, ok, replying, serving
 
-ASKED = UpstreamRequest(pool="p", url="https://user:sk-secret@host:1/?key=sk-secret", headers=(), body=b"")
+ASKED = UpstreamRequest(Endpoint("p", "https://user:sk-secret@host:1/?key=sk-secret"))
 KEY = ConnectionKey("host", 1, True, True, None, None, None)
 
 

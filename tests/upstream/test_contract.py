@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.ports import Upstream
+from gateway.core.upstream import Upstream
 from gateway.upstream.discover import discover
 from upstream.servers import HANG_S, Seen, Wire, chunked, free_port, ok, replying, serving
 

@@ -16,7 +16,7 @@ from gateway.core.errors import (
     UpstreamNotStarted,
     UpstreamTimeout,
 )
-from gateway.core.ports import Upstream
+from gateway.core.upstream import Upstream
 from upstream.servers import HANG_S, Seen, Wire, chunked, free_port, ok, replying, serving
 
 LIMIT = 1024 * 1024

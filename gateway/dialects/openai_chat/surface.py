@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import FaregateError
 from gateway.core.ports import StreamTap
+from gateway.core.quirks import PLAIN, Quirks
 from gateway.dialects.openai_chat import errors, reply, request
 from gateway.dialects.openai_chat.stream import CHAT_SPELLINGS, OpenAITap, Spellings
 
@@ -23,10 +24,10 @@ class OpenAIEndpoint:
         self.name = name
         self.upstream_path = upstream_path
 
-    def upstream_body(self, body: bytes, head: Head, model: str) -> bytes:
+    def upstream_body(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> bytes:
         return request.upstream_body(body, head, model)
 
-    def tap(self, head: Head) -> StreamTap:
+    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap:
         return OpenAITap(self.spellings, head.choices, head.usage_asked)
 
     def error_body(self, error: FaregateError) -> bytes:
@@ -50,7 +51,7 @@ class ChatCompletions(OpenAIEndpoint):
     def read_head(self, body: bytes) -> Head:
         return request.read_chat_head(body)
 
-    def read_reply(self, body: bytes) -> ReplyFacts:
+    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         return reply.read_chat_reply(body)
 
 

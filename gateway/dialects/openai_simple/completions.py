@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.call import Head, ReplyFacts
+from gateway.core.quirks import PLAIN, Quirks
 from gateway.dialects.json_body import is_null, open_object, text_of
 from gateway.dialects.openai_chat.reply import first_finish, open_reply, text_bytes, usage_of
 from gateway.dialects.openai_chat.request import (
@@ -65,7 +66,7 @@ class Completions(OpenAIEndpoint):
             inputs=prompts,
         )
 
-    def read_reply(self, body: bytes) -> ReplyFacts:
+    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         members, choices = open_reply(body, "choices")
         return ReplyFacts(
             usage=usage_of(members),

@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import BadRequest
+from gateway.core.quirks import PLAIN, Quirks
 from gateway.dialects.json_body import open_object, text_of
 from gateway.dialects.openai_chat.reply import open_reply, usage_of
 from gateway.dialects.openai_chat.request import NAME_CHARS_MAX, ModelName, TokenCount, read_typed, unknown_fields
@@ -46,7 +47,7 @@ class Embeddings(OpenAIEndpoint):
             inputs=texts,
         )
 
-    def read_reply(self, body: bytes) -> ReplyFacts:
+    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         members, _ = open_reply(body, "data")
         return ReplyFacts(
             usage=usage_of(members, has_output=False),
