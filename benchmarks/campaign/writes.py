@@ -27,15 +27,15 @@ class Campaign(Supervisor):
     points: list[str]
     lives = 0
 
-    async def _start(self, child: Child, wait: bool = True) -> None:
-        if child is self._worker:
+    async def start(self, child: Child, wait: bool = True) -> None:
+        if child is self.worker:
             point = self.points.pop(0) if self.points else ""
             environment = {**child.spec.environment, "FAREGATE_FAILPOINT": point}
             child.spec = dataclasses.replace(child.spec, environment=environment)
             self.lives += 1
-        await super()._start(child, wait)
+        await super().start(child, wait)
 
-    async def _pause(self, child: Child) -> None:
+    async def pause(self, child: Child) -> None:
         await asyncio.sleep(0)
 
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from gateway.api.headers import check_body_headers, too_large
 from gateway.core.call import AnswerHead
-from gateway.core.errors import BadRequest, BodyTooLarge, RequestTimeout, UnsupportedMediaType
+from gateway.core.errors import BadRequest, RequestTimeout
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -18,30 +19,6 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_TIMEOUT_S = 60.0
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
-MAX_HEADERS = 100
-MAX_HEADER_BYTES = 32 * 1024
-_ONCE = frozenset({"authorization", "x-faregate-api-key", "x-api-key", "api-key", "x-goog-api-key"})
-"""Headers that say who asks: of two that differ none is believed."""
-
-
-def read_headers(scope: Scope) -> dict[str, str]:
-    """Lower-case request headers. A second, different key or an over-long block is a 400, never a guess."""
-    headers: dict[str, str] = {}
-    size = 0
-    raw: list[tuple[bytes, bytes]] = scope["headers"]
-    if len(raw) > MAX_HEADERS:
-        raise BadRequest(f"The request has more than {MAX_HEADERS} headers.")
-    for name, value in raw:
-        size += len(name) + len(value)
-        text = name.decode("latin-1")
-        if text in headers:
-            if text in _ONCE and headers[text] != value.decode("latin-1"):
-                raise BadRequest(f"The request carries two different {text} headers. Send one.")
-            continue
-        headers[text] = value.decode("latin-1")
-    if size > MAX_HEADER_BYTES:
-        raise BadRequest(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.")
-    return headers
 
 
 class WatchedDisconnect:
@@ -118,31 +95,15 @@ class AsgiExchange:
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
     async def body(self) -> bytes:
-        self._check_type()
-        limit = self._max_body_bytes
-        length = self.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > limit:
-            raise BodyTooLarge(f"The body has {length} bytes; at most {limit} are accepted here.")
+        check_body_headers(self.headers, self._max_body_bytes)
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await self._receive_all(limit)
+                body = await self._receive_all(self._max_body_bytes)
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from error
         self._unread = False
         self.disconnect.watch()
         return body
-
-    def _check_type(self) -> None:
-        sent = self.headers.get("content-type", "")
-        if sent.partition(";")[0].strip().lower() != "application/json":
-            raise UnsupportedMediaType(
-                f"The content type must be application/json, not {sent[:100] or 'absent'}.",
-            )
-        encoding = self.headers.get("content-encoding", "identity").lower()
-        if encoding not in ("", "identity"):
-            raise UnsupportedMediaType(
-                f"Compressed request bodies ({encoding[:40]}) are not accepted; send it as it is."
-            )
 
     async def _receive_all(self, limit: int) -> bytes:
         message = await self._receive()
@@ -158,7 +119,7 @@ class AsgiExchange:
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise BodyTooLarge(f"The body is larger than the {limit} bytes accepted here.")
+                raise too_large(size, limit)
             parts.append(part)
             if not message.get("more_body"):
                 return b"".join(parts)
@@ -166,7 +127,7 @@ class AsgiExchange:
 
     def _bounded(self, whole: bytes, limit: int) -> bytes:
         if len(whole) > limit:
-            raise BodyTooLarge(f"The body has {len(whole)} bytes; at most {limit} are accepted here.")
+            raise too_large(len(whole), limit)
         return whole
 
     async def start(self, head: AnswerHead) -> None:

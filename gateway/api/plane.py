@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from gateway.api.exchange import AsgiApp, AsgiExchange, Message, Receive, Scope, Send, read_headers
+from gateway.api.exchange import AsgiApp, AsgiExchange, Message, Receive, Scope, Send
+from gateway.api.headers import read_headers
+from gateway.api.http_exchange import HttpExchange
 from gateway.api.models import list_models, one_model
-from gateway.api.routes import Route, RouteTable
+from gateway.api.routes import ROUTES, Route, RouteTable
 from gateway.core.call import AnswerHead
 from gateway.core.caller import Caller
 from gateway.core.errors import FaregateError, MethodNotAllowed, NotFound, ServerShuttingDown
@@ -25,6 +27,7 @@ from gateway.flow.run import run
 from gateway.flow.services import Services
 
 LOG = logging.getLogger("faregate.api")
+AnyExchange = AsgiExchange | HttpExchange
 _JSON = (b"content-type", b"application/json")
 
 
@@ -70,8 +73,9 @@ class DataPlane:
         self._desk = desk
         self._ready = ready
         self._render_metrics = render_metrics
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._table = RouteTable()
+        self.call_routes = {route.path.encode(): route for route in ROUTES if route.handler == "call"}
         self._plain: Surface = services.surfaces["chat.completions"]
         self._stale_ms = int(services.settings.stale_keys_s * 1000)
 
@@ -84,7 +88,7 @@ class DataPlane:
         received_ns = self.services.clock.monotonic_ns()
         self.running += 1
         try:
-            exchange = AsgiExchange(read_headers(scope), receive, send, received_ns, self._max_body_bytes)
+            exchange = AsgiExchange(read_headers(scope["headers"]), receive, send, received_ns, self.max_body_bytes)
         except FaregateError as error:
             self.running -= 1
             await self._refuse(AsgiExchange({}, receive, send, received_ns, 0), error)
@@ -107,7 +111,25 @@ class DataPlane:
             self.running -= 1
             exchange.disconnect.stop()
 
-    async def _call(self, exchange: AsgiExchange, route: Route) -> None:
+    def now_ns(self) -> int:
+        return self.services.clock.monotonic_ns()
+
+    async def serve_call(self, exchange: HttpExchange, route: Route) -> None:
+        """A model call that came on a connection of our own protocol, without ASGI."""
+        self.running += 1
+        try:
+            exchange.read_headers()
+            await self._call(exchange, route)
+        except FaregateError as error:
+            await self._refuse(exchange, error)
+        except Exception:  # noqa: BLE001 - the last guard: logged with its traceback, answered as 500
+            await self._fault(exchange)
+        finally:
+            self.running -= 1
+            if not exchange.finished:
+                exchange.cut()
+
+    async def _call(self, exchange: AnyExchange, route: Route) -> None:
         if self.draining:
             raise ServerShuttingDown("This server is shutting down. Try again.", headers={"retry-after": "1"})
         await run(exchange, self.services.surfaces[route.surface], route.permission, self.services)
@@ -157,13 +179,13 @@ class DataPlane:
 
         await self._desk(scope, receive, named)
 
-    async def _refuse(self, exchange: AsgiExchange, error: FaregateError) -> None:
+    async def _refuse(self, exchange: AnyExchange, error: FaregateError) -> None:
         """A refusal before identification: counted, answered, not recorded."""
         self.refusals.add(error.code)
         self.services.metrics.refused_before_identified(error.code)
         await self._answer(exchange, error, self._request_id())
 
-    async def _answer(self, exchange: AsgiExchange, error: FaregateError, request_id: tuple[bytes, bytes]) -> None:
+    async def _answer(self, exchange: AnyExchange, error: FaregateError, request_id: tuple[bytes, bytes]) -> None:
         if exchange.started:
             await exchange.finish(self._plain.stream_error(error))
             return
@@ -189,7 +211,7 @@ class DataPlane:
         )
         return head.encode() + name + b": " + value + b"\r\n\r\n" + body
 
-    async def _fault(self, exchange: AsgiExchange) -> None:
+    async def _fault(self, exchange: AnyExchange) -> None:
         request_id = self._request_id()
         LOG.exception("%s failed by a fault of the gateway", request_id[1].decode())
         if not exchange.finished:
@@ -198,7 +220,7 @@ class DataPlane:
 
 
 async def _send(
-    exchange: AsgiExchange,
+    exchange: AnyExchange,
     status: int,
     body: bytes,
     content_type: bytes = _JSON[1],

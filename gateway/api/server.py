@@ -7,12 +7,15 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 
 from gateway.api.exchange import AsgiApp
+from gateway.channel.server import UnixListener
 
 KEEP_ALIVE_S = 75
+BACKLOG = 256
 
 
 class Server(uvicorn.Server):
@@ -50,24 +53,12 @@ def _nothing() -> None:
     return
 
 
-async def serve(
-    app: AsgiApp,
-    *,
-    drain_s: float,
-    sockets: list[socket.socket] | None = None,
-    unix_socket: str | None = None,
-    lifespan: bool = False,
-    protocol: type[asyncio.Protocol] | None = None,
-    on_start: Callable[[], None] = _nothing,
-    on_stop: Callable[[], None] = _nothing,
-) -> None:
-    """Serves until SIGTERM; running calls finish within `drain_s` seconds. `protocol` None: uvicorn's own."""
+async def serve_unix(app: AsgiApp, path: Path, *, drain_s: float, on_start: Callable[[], None] = _nothing) -> None:
+    """Serves at `path`, in the place of whoever did before, until SIGTERM; running calls finish within `drain_s`."""
     config = uvicorn.Config(
         app,
-        uds=unix_socket,
-        http=protocol or "httptools",
         ws="none",
-        lifespan="on" if lifespan else "off",
+        lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
@@ -75,4 +66,13 @@ async def serve(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, int(drain_s)),
     )
-    await Server(config, on_start, on_stop).serve(sockets=sockets)
+    listener = UnixListener(path, BACKLOG)
+
+    def listening() -> None:
+        listener.take(path)
+        on_start()
+
+    try:
+        await Server(config, listening, _nothing).serve(sockets=[listener.socket])
+    finally:
+        listener.remove()

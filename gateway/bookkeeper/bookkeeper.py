@@ -6,10 +6,12 @@ It runs as a process of its own (`run_bookkeeper`) or inside another (`start`, `
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import msgspec
@@ -24,6 +26,7 @@ from gateway.channel.frames import Connection
 from gateway.channel.messages import Adopt, Adopted, AskStatus, Publish, Published, Request, Status, Subscribe
 from gateway.channel.server import serve
 from gateway.core.admin import ConfigStore
+from gateway.core.errors import Conflict
 from gateway.core.ports import Clock, Entropy
 from gateway.settings import Settings
 
@@ -33,6 +36,10 @@ STOP_WITHOUT_SQL_S = 0.5
 STATUS_S = 1.0
 PRUNE_S = 600.0
 RESTART_S = 1.0
+LOCK_NAME = "bookkeeper.lock"
+LOCK_WAIT_S = 15.0
+"""A predecessor that is stopping has 5 s for its last load; two at once would both load, and write the checkpoint."""
+LOCK_LOOK_S = 0.02
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +58,7 @@ class Bookkeeper:
         self.publisher = ConfigPublisher(config, settings.last_good_file, clock, settings.workers)
         self._folder: Folder | None = None
         self._open = AsyncExitStack()
+        self._lock = ExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -63,9 +71,18 @@ class Bookkeeper:
     async def start(self) -> None:
         """Closes the journals of the dead, reads the configuration and goes to work; then the socket answers.
 
-        A worker that starts after this finds everything. Raises JournalUnreadable, ConfigInvalid.
+        A worker that starts after this finds everything. Waits for a predecessor to end. Raises Conflict when it does
+        not, JournalUnreadable, ConfigInvalid.
         """
         self._settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock.callback(os.close, await take_lock(self._settings.run_dir / LOCK_NAME))
+        try:
+            await self._start()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    async def _start(self) -> None:
         self._folder = self._new_folder()
         try:
             self._folder.catch_up()
@@ -93,14 +110,21 @@ class Bookkeeper:
         await self._open.aclose()
         if self._folder is None:
             return
-        self._folder.catch_up()
-        await self._folder.adopt_orphans()
-        await self._folder.save()
+        try:
+            await self._finish()
+        finally:
+            self._lock.close()
+
+    async def _finish(self) -> None:
+        folder = self.folder
+        folder.catch_up()
+        await folder.adopt_orphans()
+        await folder.save()
         limit_s = STOP_WITHOUT_SQL_S if self.loader.fault else STOP_S
         if not await self.loader.drain(limit_s):
             _log.warning("usage that is not in SQL yet stays in the journals: %s", self.loader.fault or "no time left")
         self._write_status()
-        self._folder.close()
+        folder.close()
 
     def status(self) -> Status:
         now_ms = self._clock.now_ms()
@@ -200,6 +224,26 @@ async def run_bookkeeper(
     ready()
     await stopping.wait()
     await bookkeeper.stop()
+
+
+async def take_lock(path: Path, wait_s: float = LOCK_WAIT_S) -> int:
+    """A descriptor that says who keeps the books of this host, until it is closed. Raises Conflict."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + wait_s
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if loop.time() > end_s:
+                    raise Conflict(f"Another bookkeeper holds {path}. Stop it, or set FAREGATE_DATA_DIR.") from error
+                await asyncio.sleep(LOCK_LOOK_S)
+            else:
+                return handle
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 async def _again(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -29,11 +29,12 @@ _log = logging.getLogger(__name__)
 
 
 class JournalState(msgspec.Struct, frozen=True, array_like=True):
-    """How far one journal is folded, and which of its calls were open there."""
+    """How far one journal is folded, which of its calls were open there, and whether its HANDOVER lies before."""
 
     journal_id: bytes
     position: Position
     open_calls: tuple[bytes, ...] = ()
+    handed_over: bool = False
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -84,7 +85,8 @@ def books_of(checkpoint: Checkpoint | None, journal_root: Path) -> Books:
 
 
 def current_books(journal_root: Path, checkpoint_path: Path) -> Books:
-    """Counters and open holds as of now: what a starting worker goes on from. Raises JournalUnreadable."""
+    """Counters and open holds as of now, for whoever only looks; a worker goes on from there (`following.py`). Raises
+    JournalUnreadable."""
     checkpoint = read_checkpoint(checkpoint_path)
     books = books_of(checkpoint, journal_root)
     positions = checkpoint.positions() if checkpoint is not None else {}

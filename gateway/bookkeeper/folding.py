@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.bookkeeper.checkpoint import Checkpoint, JournalState, books_of, read_checkpoint, write_checkpoint
 from gateway.core.errors import FaregateError, JournalUnreadable, UsageLogUnavailable
 from gateway.core.ports import Clock
-from gateway.core.records import Entry, Hold
+from gateway.core.records import Entry, Handover, Hold
 from gateway.journal.adoption import AdoptedJournal, adopt
 from gateway.journal.folder import JournalFolder, list_journals
 from gateway.journal.reader import JournalTail, Position
@@ -57,6 +57,9 @@ class Folder:
             call_id: state.journal_id
             for state in (checkpoint.journals if checkpoint is not None else ())
             for call_id in state.open_calls
+        }
+        self._handed_over: set[bytes] = {
+            state.journal_id for state in (checkpoint.journals if checkpoint is not None else ()) if state.handed_over
         }
         self.saved: tuple[dict[bytes, Position], dict[bytes, Position]] = (dict(self._positions), {})
         """Positions in the checkpoint and in the one before it: what retention may count on."""
@@ -187,6 +190,7 @@ class Folder:
         for journal_id in [known for known in self._positions if known not in there]:
             del self._positions[journal_id]  # retention has deleted it: nobody will ask again
             self._done.discard(journal_id)
+            self._handed_over.discard(journal_id)
             self._unsaved = True
 
     def _tail_of(self, journal: JournalFolder) -> JournalTail:
@@ -226,8 +230,11 @@ class Folder:
         books, journal_of = self.books, self._journal_of
         for entry in entries:
             books.apply(entry.record, entry.call_id)
-            if type(entry.record) is Hold:
+            kind = type(entry.record)
+            if kind is Hold:
                 journal_of[entry.call_id] = entry.journal_id
+            elif kind is Handover:
+                self._handed_over.add(entry.journal_id)
         self._unsaved = True
         for anomaly in books.drain_anomalies():
             self.anomalies += 1
@@ -293,7 +300,7 @@ class Folder:
         for call_id, owner in self._journal_of.items():
             calls.setdefault(owner, []).append(call_id)
         states = (
-            JournalState(journal_id, position, tuple(calls.get(journal_id, ())))
+            JournalState(journal_id, position, tuple(calls.get(journal_id, ())), journal_id in self._handed_over)
             for journal_id, position in self.positions().items()
         )
         return Checkpoint(self._clock.now_ms(), self.books.dump(), tuple(states))

@@ -1,7 +1,7 @@
 """Journals into SQL. The journals themselves are the backlog: what SQL has not taken yet stays where it is.
 
-A batch is at most `BATCH_RECORDS` or what came within `BATCH_S`. While SQL is away the same batch is tried again,
-with growing pauses, and nothing more is read: memory is bounded by one batch and one read.
+A batch is about `BATCH_RECORDS` or what came within `BATCH_S`. While SQL is away the same batch is tried again, with
+growing pauses, and nothing more is read: memory is bounded by one batch and one read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from gateway.core.records import Entry
 from gateway.journal.folder import list_journals
 from gateway.journal.reader import JournalTail, Position
 
-BATCH_RECORDS = 500
+BATCH_RECORDS = 4_000
+"""Where a batch stops growing: a transaction's own cost is then small beside its rows'."""
+READ_RECORDS = 1_000
+"""About how many are read and decoded before others get their turn in the event loop."""
 BATCH_S = 0.2
 IDLE_S = 0.02
 LIST_S = 0.25
@@ -108,8 +111,8 @@ class Loader:
         if not self._known:
             await self._resume()
         batch = await self._gather()
-        for start in range(0, len(batch), BATCH_RECORDS):
-            await self._load(batch[start : start + BATCH_RECORDS])
+        if batch:
+            await self._load(batch)
         return len(batch)
 
     async def drain(self, limit_s: float) -> bool:
@@ -148,24 +151,23 @@ class Loader:
         batch: list[Entry] = []
         deadline_ns = 0
         while len(batch) < BATCH_RECORDS:
-            found = self._poll(BATCH_RECORDS - len(batch))
+            found = self._poll()
             batch += found
             now_ns = self._clock.monotonic_ns()
             if not batch or (deadline_ns and now_ns >= deadline_ns):
                 break
             deadline_ns = deadline_ns or now_ns + int(BATCH_S * 1e9)
-            if not found:
-                await asyncio.sleep(IDLE_S)
+            await asyncio.sleep(0 if found else IDLE_S)
         return batch
 
-    def _poll(self, most: int) -> list[Entry]:
+    def _poll(self) -> list[Entry]:
         now_ns = self._clock.monotonic_ns()
         if not self._listed_ns or now_ns - self._listed_ns > LIST_S * 1e9:
             self._listed_ns = now_ns
             self._follow_new()
         found: list[Entry] = []
         for journal_id, tail in list(self._tails.items()):
-            if len(found) >= most:
+            if len(found) >= READ_RECORDS:
                 break
             # To the end of the queue: one journal's backlog must not keep the others waiting.
             self._tails[journal_id] = self._tails.pop(journal_id)
@@ -196,7 +198,7 @@ class Loader:
         for journal in journals:
             if journal.journal_id not in self._tails and journal.journal_id not in self._done:
                 position = self.positions.get(journal.journal_id, Position())
-                self._tails[journal.journal_id] = JournalTail(journal.path, position, limit=BATCH_RECORDS)
+                self._tails[journal.journal_id] = JournalTail(journal.path, position, limit=READ_RECORDS)
 
     def _leave(self, journal_id: bytes) -> None:
         self._tails.pop(journal_id).close()

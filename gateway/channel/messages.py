@@ -1,4 +1,4 @@
-"""What is said over the bookkeeper's socket: two closed unions, requests to it and replies from it.
+"""What is said over the sockets of bookkeeper and supervisor: two closed unions, requests to them and their replies.
 
 On the wire each is a map whose member `op` names it.
 """
@@ -39,6 +39,10 @@ class AskStatus(msgspec.Struct, frozen=True, tag_field="op", tag="status"):
     """Answered by a Status."""
 
 
+class Restart(msgspec.Struct, frozen=True, tag_field="op", tag="restart"):
+    """To the supervisor: every process anew, from the code that is on disk now. Answered by Restarted."""
+
+
 class Push(msgspec.Struct, frozen=True, tag_field="op", tag="push"):
     """An Update for a worker; one without policy and keys says only that the configuration is still current."""
 
@@ -53,6 +57,14 @@ class Adopted(msgspec.Struct, frozen=True, tag_field="op", tag="adopted"):
     """Names of the journals that were adopted; `failed` says what could not be, empty when all is well."""
 
     journals: tuple[str, ...]
+    failed: str = ""
+
+
+class Restarted(msgspec.Struct, frozen=True, tag_field="op", tag="restarted"):
+    """What became of it, for people. `failed` says what could not be replaced and goes on as it was; empty when all is
+    new."""
+
+    done: tuple[str, ...]
     failed: str = ""
 
 
@@ -81,5 +93,5 @@ class Status(msgspec.Struct, frozen=True, tag_field="op", tag="bookkeeping"):
     checkpoint_ms: int
 
 
-Request = Subscribe | Acknowledge | Publish | Adopt | AskStatus
-Reply = Push | Published | Adopted | Status
+Request = Subscribe | Acknowledge | Publish | Adopt | AskStatus | Restart
+Reply = Push | Published | Adopted | Status | Restarted

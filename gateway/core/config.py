@@ -20,7 +20,10 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     """One provider of `routes.yaml`: a vendor's defaults (its `kind` row) with the file's overrides applied.
 
     `credential` is a reference, `env:NAME` or `file:/path`, or empty when the provider wants none. `auth_header` and
-    `auth_scheme` say how it is sent (`authorization`, `Bearer`). Times are seconds.
+    `auth_scheme` say how it is sent (`authorization`, `Bearer`). `networks` are the addresses it may have besides
+    public ones, `api_version` is Azure's. Times are seconds. `unix_socket` is the socket of a process of ours that serves
+    it, by its name in the run folder; `options` and `environment` are that process's: what goes into each call, with
+    references to secrets, and the variables it is given.
     """
 
     name: str
@@ -41,6 +44,10 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     networks: tuple[str, ...] = ()
     client_certificate: str = ""
     connections_max: int = 1000
+    api_version: str = ""
+    unix_socket: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    environment: tuple[str, ...] = ()
 
 
 class Deployment(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _LENGTH = 26
+_whole = int.from_bytes
 
 
 def make_id(now_ms: int, chance: bytes) -> bytes:
@@ -24,10 +25,14 @@ def make_id(now_ms: int, chance: bytes) -> bytes:
 
 def print_id(prefix: str, raw: bytes) -> str:
     """`req_01h…` from 16 raw bytes."""
-    number = int.from_bytes(raw, "big")
     pairs = _PAIRS
-    parts = [pairs[(number >> shift) & 1023] for shift in range(120, -1, -10)]
-    return f"{prefix}_{''.join(parts)}"
+    first, a, b, c = raw[0], _whole(raw[1:6]), _whole(raw[6:11]), _whole(raw[11:16])  # 8, 40, 40 and 40 bits
+    return (
+        f"{prefix}_{pairs[first]}"
+        f"{pairs[a >> 30]}{pairs[a >> 20 & 1023]}{pairs[a >> 10 & 1023]}{pairs[a & 1023]}"
+        f"{pairs[b >> 30]}{pairs[b >> 20 & 1023]}{pairs[b >> 10 & 1023]}{pairs[b & 1023]}"
+        f"{pairs[c >> 30]}{pairs[c >> 20 & 1023]}{pairs[c >> 10 & 1023]}{pairs[c & 1023]}"
+    )
 
 
 def parse_id(prefix: str, text: str) -> bytes | None:

@@ -15,7 +15,7 @@ from gateway.core.caller import Caller, KeyRecord
 from gateway.core.config import KeyDelta, Policy
 from gateway.core.errors import FaregateError
 from gateway.core.limits import Blocked, Want
-from gateway.core.quirks import PLAIN, Quirks
+from gateway.core.quirks import PLAIN, ErrorFacts, Quirks
 from gateway.core.records import AnyRecord
 from gateway.core.usage import Usage
 from gateway.core.verdict import Verdict
@@ -54,6 +54,11 @@ class Journal(Protocol):
         other type is still taken, from the reserved file."""
         ...
 
+    def append_all(self, records: Sequence[AnyRecord], call_id: bytes) -> tuple[int, int]:
+        """Several records of one call in one write: (the last one's seq, how many were taken). Raises as `append`, and
+        only when none was taken; a PROGRESS that is shed counts as not taken."""
+        ...
+
     async def synced(self, seq: int) -> None:
         """Returns when everything up to `seq` has survived fdatasync (`durability = power` waits for it)."""
         ...
@@ -84,6 +89,10 @@ class LimitEngine(Protocol):
 
     def standing(self, counter: str) -> tuple[int, int]:
         """(spent, reserved) of a counter."""
+        ...
+
+    def spent(self, counters: Sequence[str]) -> int:
+        """What several counters have spent together."""
         ...
 
     def open_holds(self) -> int: ...
@@ -141,6 +150,7 @@ class StreamTap(Protocol):
     events: int
     terminal: bytes
     error: str
+    reported_nusd: int | None
 
     def feed(self, chunk: bytes) -> bytes:
         """Bytes to relay now. Raises UpstreamInvalidReply for a line over 4 MiB."""
@@ -183,6 +193,14 @@ class Surface(Protocol):
 
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         """Raises UpstreamInvalidReply when a 200's body is not this surface's."""
+        ...
+
+    def dropped_params(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> tuple[str, ...]:
+        """The caller's members that `upstream_body` leaves out."""
+        ...
+
+    def read_error(self, status: int, body: bytes) -> ErrorFacts:
+        """What an upstream error reply says, whatever its shape. Never raises."""
         ...
 
     def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap: ...

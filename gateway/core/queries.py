@@ -41,6 +41,8 @@ class AttemptRow(msgspec.Struct, frozen=True):
     duration_us: int
     lines: tuple[Line, ...]
     raw_usage: str
+    reported_nusd: int | None = None
+    """What the provider itself says the attempt cost, where it does."""
 
 
 class CallRow(msgspec.Struct, frozen=True):

@@ -61,7 +61,15 @@ class Usage(msgspec.Struct, frozen=True):
 
     def input_tokens(self) -> int:
         """All prompt tokens, cached ones included."""
-        return sum(quantity for meter, quantity in self.meters.items() if meter in INPUT_METERS)
+        total = 0
+        for meter, quantity in self.meters.items():
+            if meter in INPUT_METERS:
+                total += quantity
+        return total
 
     def output_tokens(self) -> int:
-        return sum(quantity for meter, quantity in self.meters.items() if meter in OUTPUT_METERS)
+        total = 0
+        for meter, quantity in self.meters.items():
+            if meter in OUTPUT_METERS:
+                total += quantity
+        return total

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from gateway.core.handover import HandedOver
 from gateway.core.limits import Blocked, Take, Want
 from gateway.core.records import AnyRecord, Correct, Hold, Settle
 from gateway.counters.waiters import Lanes
@@ -19,6 +20,9 @@ KEPT_AHEAD = 4096
 """Counters with counts ahead of their records before expired ones are looked for and dropped."""
 
 
+_COUNTING = (Hold, Settle)
+
+
 class MemoryEngine:
     """The LimitEngine of a single worker. Restarted from a checkpoint's books and the journal's tail by `reseed`.
 
@@ -27,13 +31,14 @@ class MemoryEngine:
 
     name: ClassVar[str] = "memory"
 
-    __slots__ = ("_ahead", "_books", "_lanes", "would_refuse")
+    __slots__ = ("_ahead", "_books", "_handed_over", "_lanes", "would_refuse")
 
     def __init__(self, books: Books | None = None) -> None:
         self._books = books if books is not None else Books()
         self._lanes = Lanes(self._sums)
         # Counts taken at admission whose record is not folded yet: counter to (amount, expires_ms).
         self._ahead: dict[str, tuple[int, int]] = {}
+        self._handed_over = False
         self.would_refuse: dict[str, int] = {}
 
     @property
@@ -46,11 +51,19 @@ class MemoryEngine:
         self._ahead.clear()
         self._lanes.wake_all()
 
+    def hand_over(self) -> None:
+        """Another engine goes on from the same records: this one grants nothing more, and whoever waits is sent away
+        with HandedOver. Ends are still folded."""
+        self._handed_over = True
+        self._lanes.send_away()
+
     # ------------------------------------------------------------ the port
 
     def check(self, wants: Sequence[Want]) -> Blocked | None:
         """The first enforced limit the wants do not fit into, one exceeded by spending before one that is merely
-        reserved, or None. A want of 0 always fits: free models pass an exhausted budget."""
+        reserved, or None. A want of 0 always fits: free models pass an exhausted budget. Raises HandedOver."""
+        if self._handed_over:
+            raise HandedOver
         counters, ahead, promised = self._books.counters, self._ahead, self._lanes.promised
         blocked: Want | None = None
         for want in wants:
@@ -59,14 +72,12 @@ class MemoryEngine:
                 continue
             spent = reserved = 0
             for name in want.counters:
-                counter = counters.get(name)
-                if counter is not None:
+                if name in counters:
+                    counter = counters[name]
                     spent += counter.spent
                     reserved += counter.reserved
-            if ahead:
-                for name in want.counters:
-                    if name in ahead:
-                        spent += ahead[name][0]
+                if name in ahead:
+                    spent += ahead[name][0]
             if promised:
                 for name in want.counters:
                     reserved += promised.get(name, 0)
@@ -92,7 +103,7 @@ class MemoryEngine:
     def apply(self, record: AnyRecord, call_id: bytes) -> None:
         """Folds a record, and wakes who waited for what it frees or can no longer get what it spends."""
         freed = self._books.apply(record, call_id)
-        if self._ahead and isinstance(record, Hold | Settle) and record.counts:
+        if self._ahead and isinstance(record, _COUNTING) and record.counts:
             self._recorded(record.counts)
         if self._lanes:
             if isinstance(record, Correct):
@@ -100,13 +111,19 @@ class MemoryEngine:
             if freed:
                 self._lanes.wake(freed)
 
+    def follow(self, record: AnyRecord, call_id: bytes) -> None:
+        """Folds a record of another worker's journal. As `apply`, but its counts were ahead there, not here."""
+        freed = self._books.apply(record, call_id)
+        if freed and self._lanes:
+            self._lanes.wake(freed)
+
     async def freed(self, wants: Sequence[Want], timeout_s: float) -> bool:
         """Waits, first come first served, until the wants may fit or one is exceeded by spending; False on time-out.
 
         The room a waiter is woken for is kept for it until it has run, so it must check and apply without awaiting.
         """
         obstacle = self._obstacle(wants)
-        if obstacle is None:
+        if obstacle is None or self._handed_over:
             return True
         if timeout_s <= 0:
             return False
@@ -125,6 +142,16 @@ class MemoryEngine:
     def standing(self, counter: str) -> tuple[int, int]:
         spent, reserved = self._books.standing(counter)
         return spent + self._ahead.get(counter, (0, 0))[0], reserved
+
+    def spent(self, counters: Sequence[str]) -> int:
+        known, ahead = self._books.counters, self._ahead
+        total = 0
+        for name in counters:
+            if name in known:
+                total += known[name].spent
+            if name in ahead:
+                total += ahead[name][0]
+        return total
 
     def open_holds(self) -> int:
         return len(self._books.holds)

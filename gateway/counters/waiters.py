@@ -102,6 +102,12 @@ class Lanes:
         for lane in list(self._lanes.values()):
             self._serve(lane)
 
+    def send_away(self) -> None:
+        """Ends every wait without a promise: there is nothing to wait for any more."""
+        for lane in list(self._lanes.values()):
+            for waiter in list(lane.watchers):
+                self._call(waiter, promise=False)
+
     def _serve(self, lane: Lane) -> None:
         spent, reserved = self._sums(lane.counters)
         if spent > lane.least_slack:

@@ -105,7 +105,7 @@ class EventCutter:
         self._tail, self._gathering = b"", None
         if not rest.strip(b"\r\n") or _BLANK_LINE.search(rest):
             return rest
-        return rest + (b"\n" if rest.endswith((b"\n", b"\r")) else b"\n\n")
+        return rest + (b"\n" if rest.endswith(b"\n") else b"\n\n")  # after a CR one LF would only make it a CRLF
 
 
 def _too_long() -> UpstreamInvalidReply:
@@ -124,3 +124,12 @@ def data_of(event: bytes) -> bytes | None:
         elif line == b"data":
             lines.append(b"")
     return b"\n".join(lines) if lines else None
+
+
+def field_of(event: bytes, name: bytes) -> bytes | None:
+    """The value of the event's first line that has this field (`event`, or one no standard knows); None without one."""
+    for line in _LINE_END.split(event.removeprefix(_BOM)):
+        field, colon, value = line.partition(b":")
+        if colon and field == name:
+            return value.removeprefix(b" ")
+    return None

@@ -1,4 +1,4 @@
-"""core.ports.Metrics on prometheus_client, and the text of `/metrics`.
+"""core.ports.Metrics, and the text of `/metrics` by prometheus_client.
 
 Labels are model and deployment names of the configuration, never a key, user or anything else a caller makes up. Money
 as a float is for display only; the ledger has the integers.
@@ -6,65 +6,39 @@ as a float is for display only; the ledger has the integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_OVERHEAD_S = (0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512)
-_RATIOS = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
-_NANO = 1e9
+from gateway.exporters.tally import Distribution, Series
+
+_MILLI = 1e3
 _MICRO = 1e6
+_NANO = 1e9
+_TIMES_US = tuple(10_000 << power for power in range(14))
+"""10 ms to 82 s."""
+_OVERHEAD_US = tuple(100 << power for power in range(10))
+_RATIOS_MILLI = (1000, 1250, 1500, 2000, 3000, 5000, 10_000, 20_000, 50_000, 100_000, 1_000_000)
+_NAMES = ("endpoint", "model", "deployment")
 
 
-class _Series:
-    """The children of one (endpoint, model, deployment), looked up once."""
-
-    __slots__ = ("cost", "duration", "first_token", "input", "output", "overhead")
-
-    def __init__(self, owner: PrometheusMetrics, endpoint: str, model: str, deployment: str) -> None:
-        self.duration = owner.duration.labels(endpoint, model, deployment)
-        self.overhead = owner.overhead.labels(endpoint)
-        self.first_token = owner.first_token.labels(endpoint, model, deployment)
-        self.cost = owner.cost.labels(model, deployment)
-        self.input = owner.tokens.labels(model, deployment, "input")
-        self.output = owner.tokens.labels(model, deployment, "output")
-
-
-class PrometheusMetrics:
+class PrometheusMetrics(Collector):
     """Counters of one process. `max_series` bounds what a wildcard's models can create; the rest is `other`."""
 
     name: ClassVar[str] = "prometheus"
 
     def __init__(self, max_series: int = 500) -> None:
-        self.registry = registry = CollectorRegistry()
-        names = ["endpoint", "model", "deployment"]
-        self.calls = Counter("faregate_calls", "Calls ended", [*names, "outcome", "status"], registry=registry)
-        self.duration = Histogram(
-            "faregate_call_duration_seconds", "Whole duration of a call", names, buckets=_SECONDS, registry=registry
-        )
-        self.overhead = Histogram(
-            "faregate_overhead_seconds", "The gateway's own share", ["endpoint"], buckets=_OVERHEAD_S, registry=registry
-        )
-        self.first_token = Histogram(
-            "faregate_first_token_seconds", "Time to the first token", names, buckets=_SECONDS, registry=registry
-        )
-        self.cost = Counter("faregate_cost_usd", "Effective cost", ["model", "deployment"], registry=registry)
-        self.unpriced = Counter("faregate_unpriced_calls", "Calls without a price", ["model"], registry=registry)
-        self.tokens = Counter("faregate_tokens", "Tokens", ["model", "deployment", "direction"], registry=registry)
-        self.refused = Counter(
-            "faregate_refused_before_identified", "Refusals before a key was known", ["code"], registry=registry
-        )
-        self.hold_ratio = Histogram(
-            "faregate_hold_overestimate_ratio", "Hold divided by cost", buckets=_RATIOS, registry=registry
-        )
-        self.bound_violations = Counter(
-            "faregate_bound_violations", "Attempts that cost more than their hold: must stay 0", registry=registry
-        )
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
         self._max_series = max_series
-        self._series: dict[tuple[str, str, str], _Series] = {}
-        self._outcomes: dict[tuple[str, str, str, str, int], Counter] = {}
+        self._series: dict[tuple[str, str, str], Series] = {}
+        self._overhead_us: dict[str, Distribution] = {}
+        self._refused: dict[str, int] = {}
+        self._hold_ratio_milli = Distribution(_RATIOS_MILLI)
+        self._bound_violations = 0
 
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """A gauge read when the metrics are asked for."""
@@ -88,47 +62,103 @@ class PrometheusMetrics:
 
         Through a wildcard it is the caller's too, and part of the deployment's: beyond `max_series` both are `other`.
         """
-        if not deployment:
-            model = "unknown"
-        series = self._series.get((endpoint, model, deployment))
+        series = self._series.get((endpoint, model if deployment else "unknown", deployment))
         if series is None:
-            if deployment and len(self._series) >= self._max_series:
-                model, deployment = "other", f"{deployment.partition('/')[0]}/other"
-            series = self._series.get((endpoint, model, deployment)) or _Series(self, endpoint, model, deployment)
-            self._series[(endpoint, model, deployment)] = series
-        key = (endpoint, model, deployment, outcome, status)
-        counter = self._outcomes.get(key)
-        if counter is None:
-            counter = self._outcomes[key] = self.calls.labels(endpoint, model, deployment, outcome, str(status))
-        counter.inc()
-        series.duration.observe(duration_us / _MICRO)
-        series.overhead.observe(overhead_us / _MICRO)
+            series = self._new_series(endpoint, model if deployment else "unknown", deployment)
+        key = (outcome, status)
+        series.outcomes[key] = series.outcomes.get(key, 0) + 1
+        series.duration_us.add(duration_us)
+        overhead = self._overhead_us.get(endpoint)
+        if overhead is None:
+            overhead = self._overhead_us[endpoint] = Distribution(_OVERHEAD_US)
+        overhead.add(overhead_us)
         if ttft_us >= 0:
-            series.first_token.observe(ttft_us / _MICRO)
+            series.first_token_us.add(ttft_us)
         if not deployment:
             return
         if effective_nusd is None:
-            self.unpriced.labels(model).inc()
-        elif effective_nusd > 0:
-            series.cost.inc(effective_nusd / _NANO)
-        if input_tokens:
-            series.input.inc(input_tokens)
-        if output_tokens:
-            series.output.inc(output_tokens)
+            series.unpriced += 1
+        else:
+            series.cost_nusd += effective_nusd
+        series.input_tokens += input_tokens
+        series.output_tokens += output_tokens
+
+    def _new_series(self, endpoint: str, model: str, deployment: str) -> Series:
+        if deployment and len(self._series) >= self._max_series:
+            model, deployment = "other", f"{deployment.partition('/')[0]}/other"
+        series = self._series.get((endpoint, model, deployment))
+        if series is None:
+            series = self._series[endpoint, model, deployment] = Series(_TIMES_US)
+        return series
 
     def refused_before_identified(self, code: str) -> None:
-        self.refused.labels(code).inc()
+        self._refused[code] = self._refused.get(code, 0) + 1
 
     def hold_settled(self, bound_nusd: int, effective_nusd: int) -> None:
         if effective_nusd > bound_nusd:
-            self.bound_violations.inc()
+            self._bound_violations += 1
         if effective_nusd > 0:
-            self.hold_ratio.observe(bound_nusd / effective_nusd)
+            self._hold_ratio_milli.add(bound_nusd * 1000 // effective_nusd)
 
     def render(self) -> bytes:
         """The body of `/metrics` in Prometheus' text format."""
         text: bytes = generate_latest(self.registry)
         return text
+
+    # ------------------------------------------------------------ when asked
+
+    def collect(self) -> Iterable[Metric]:
+        """prometheus_client's Collector: every family from the counts as they are now."""
+        calls = CounterMetricFamily("faregate_calls", "Calls ended", labels=[*_NAMES, "outcome", "status"])
+        duration = HistogramMetricFamily("faregate_call_duration_seconds", "Whole duration of a call", labels=_NAMES)
+        first = HistogramMetricFamily("faregate_first_token_seconds", "Time to the first token", labels=_NAMES)
+        for labels, series in self._series.items():
+            for (outcome, status), count in series.outcomes.items():
+                calls.add_metric([*labels, outcome, str(status)], count)
+            _add(duration, labels, series.duration_us, _MICRO)
+            if any(series.first_token_us.counts):
+                _add(first, labels, series.first_token_us, _MICRO)
+        overhead = HistogramMetricFamily("faregate_overhead_seconds", "The gateway's own share", labels=["endpoint"])
+        for endpoint, spent in self._overhead_us.items():
+            _add(overhead, (endpoint,), spent, _MICRO)
+        refused = CounterMetricFamily(
+            "faregate_refused_before_identified", "Refusals before a key was known", labels=["code"]
+        )
+        for code, count in self._refused.items():
+            refused.add_metric([code], count)
+        ratio = HistogramMetricFamily("faregate_hold_overestimate_ratio", "Hold divided by cost", labels=[])
+        _add(ratio, (), self._hold_ratio_milli, _MILLI)
+        violations = CounterMetricFamily(
+            "faregate_bound_violations", "Attempts that cost more than their hold: must stay 0", self._bound_violations
+        )
+        return (calls, duration, first, overhead, *self._by_deployment(), refused, ratio, violations)
+
+    def _by_deployment(self) -> Iterable[Metric]:
+        """Cost and tokens, which are not told apart by endpoint."""
+        cost = CounterMetricFamily("faregate_cost_usd", "Effective cost", labels=["model", "deployment"])
+        tokens = CounterMetricFamily("faregate_tokens", "Tokens", labels=["model", "deployment", "direction"])
+        unpriced = CounterMetricFamily("faregate_unpriced_calls", "Calls without a price", labels=["model"])
+        sums: dict[tuple[str, str], list[int]] = {}
+        missing: dict[str, int] = {}
+        for (_, model, deployment), series in self._series.items():
+            total = sums.setdefault((model, deployment), [0, 0, 0])
+            for place, amount in enumerate((series.cost_nusd, series.input_tokens, series.output_tokens)):
+                total[place] += amount
+            if series.unpriced:
+                missing[model] = missing.get(model, 0) + series.unpriced
+        for (model, deployment), (cost_nusd, input_tokens, output_tokens) in sums.items():
+            if deployment:
+                cost.add_metric([model, deployment], cost_nusd / _NANO)
+                tokens.add_metric([model, deployment, "input"], input_tokens)
+                tokens.add_metric([model, deployment, "output"], output_tokens)
+        for model, count in missing.items():
+            unpriced.add_metric([model], count)
+        return cost, tokens, unpriced
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: Distribution, unit: float) -> None:
+    buckets = [("+Inf" if edge is None else str(edge / unit), count) for edge, count in distribution.cumulative()]
+    family.add_metric(labels, buckets, distribution.total / unit)
 
 
 MEMBER = PrometheusMetrics

@@ -30,18 +30,15 @@ def _rate_headers(services: Services, wants: tuple[Want, ...], now_ms: int) -> t
     for want in wants:
         if want.limit.unit is not Unit.REQUESTS or not want.enforced:
             continue
-        used = sum(services.limits.standing(counter)[0] for counter in want.counters)
-        left = max(0, want.limit.amount - used)
+        left = max(0, want.limit.amount - services.limits.spent(want.counters))
         if tightest is None or left < tightest[0]:
             tightest = (left, want)
     if tightest is None:
         return ()
     left, want = tightest
-    headers = [
-        (b"x-ratelimit-limit-requests", str(want.limit.amount).encode()),
-        (b"x-ratelimit-remaining-requests", str(left).encode()),
-    ]
-    if want.resets_ms is not None:
-        seconds = max(0, want.resets_ms - now_ms) / 1000
-        headers.append((b"x-ratelimit-reset-requests", f"{seconds:.0f}s".encode()))
-    return tuple(headers)
+    limited = (b"x-ratelimit-limit-requests", b"%d" % want.limit.amount)
+    remaining = (b"x-ratelimit-remaining-requests", b"%d" % left)
+    if want.resets_ms is None:
+        return limited, remaining
+    seconds = (max(0, want.resets_ms - now_ms) + 500) // 1000
+    return limited, remaining, (b"x-ratelimit-reset-requests", b"%ds" % seconds)

@@ -11,8 +11,6 @@ from gateway.core.ports import StreamTap
 from gateway.core.upstream import UpstreamReply
 from gateway.flow.state import Attempt, Passage
 
-EVENT_STREAM = "text/event-stream"
-
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
@@ -53,6 +51,8 @@ def answer_headers(
     """Headers of an answer that came from a deployment: who served it, at what cost where known, our own share."""
     headers = call_headers(passage)
     headers.append((b"x-faregate-deployment", attempt.hold.deployment.encode("latin-1", "replace")))
+    if attempt.dropped:
+        headers.append((b"x-faregate-dropped-params", ", ".join(attempt.dropped).encode("latin-1", "replace")))
     end = attempt.end
     if end is not None:
         headers.append((b"x-faregate-cost-state", end.state.encode()))

@@ -7,17 +7,14 @@ chance. After `first_event_wait_s` without an event the caller gets 200 and hear
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, TypeVar
-
-import msgspec
+from typing import TypeVar
 
 from gateway.core.call import AnswerHead
 from gateway.core.errors import (
     AttemptFailed,
+    BadRequest,
     ConfigInvalid,
-    CredentialMissing,
     UpstreamAuthError,
     UpstreamInvalidReply,
     UpstreamLost,
@@ -28,17 +25,15 @@ from gateway.core.errors import (
 )
 from gateway.core.ids import ATTEMPT, print_id
 from gateway.core.ports import Composed, Exchange, StreamTap
-from gateway.core.records import Dispatch
-from gateway.core.upstream import Endpoint, UpstreamReply, UpstreamRequest
+from gateway.core.upstream import UpstreamReply, UpstreamRequest
 from gateway.flow.abandon import Abandonable
-from gateway.flow.answer import EVENT_STREAM, Answer, StreamAnswer, WholeAnswer, answer_headers
+from gateway.flow.answer import Answer, StreamAnswer, WholeAnswer, answer_headers
+from gateway.flow.endpoints import EVENT_STREAM
 from gateway.flow.reserve import reserve
 from gateway.flow.services import Services
 from gateway.flow.settle import end_attempt, void_attempt
 from gateway.flow.state import Attempt, Passage, Target
-from gateway.providers.row import ProviderRow
 
-LOG = logging.getLogger("faregate.flow")
 _ERROR_BODY_BYTES = 1024 * 1024
 _SECRET_BYTES_MIN = 16
 """Shorter ones (`none`, `EMPTY`) are no secrets, and words of other people's messages."""
@@ -54,8 +49,9 @@ async def dispatch(
     """The first good answer. Raises a refusal of reserve, or AttemptFailed naming every cause."""
     failures: list[AttemptFailed] = []
     for target in targets:
-        with Abandonable(exchange.disconnect):
-            attempt = await reserve(passage, services, composed, target)
+        if fault := target.row.not_served(passage.surface.name, target.provider.name):
+            raise BadRequest(fault, param="model")
+        attempt = await reserve(passage, services, exchange.disconnect, composed, target)
         try:
             with Abandonable(exchange.disconnect, patience_s(services, target)):
                 return await _send(passage, services, exchange, composed, attempt)
@@ -96,17 +92,12 @@ def _combined(failures: Sequence[AttemptFailed]) -> AttemptFailed:
 async def _send(
     passage: Passage, services: Services, exchange: Exchange, composed: Composed, attempt: Attempt
 ) -> Answer:
-    clock = services.clock
-    target = attempt.target
-    row = services.providers[target.provider.kind]
-    request = _request(passage, services, exchange, composed, attempt, row)
-    announced = Dispatch(ts_ms=clock.now_ms(), attempt_id=attempt.hold.attempt_id)
-    services.journal.append(announced, passage.call_id)
-    services.limits.apply(announced, passage.call_id)
-    attempt.dispatched = True
+    row = attempt.target.row
+    request = _request(passage, services, exchange, composed, attempt)
     reply = await waited(passage, services, services.upstream.send(request, attempt.mark_sent))
     attempt.status = reply.status
-    attempt.upstream_id = reply.headers.get("x-request-id", "")[:200]
+    attempt.upstream_id = row.upstream_id(reply.headers)
+    attempt.reported_nusd = row.reported_nusd(reply.headers)
     headers = row.caller_headers(reply.headers)
     try:
         if reply.status >= 300:
@@ -129,52 +120,17 @@ async def waited(passage: Passage, services: Services, awaited: Awaitable[T]) ->
 
 
 def _request(
-    passage: Passage,
-    services: Services,
-    exchange: Exchange,
-    composed: Composed,
-    attempt: Attempt,
-    row: ProviderRow,
+    passage: Passage, services: Services, exchange: Exchange, composed: Composed, attempt: Attempt
 ) -> UpstreamRequest:
-    provider = attempt.target.provider
-    surface = passage.surface
-    try:
-        secret = services.configuration.credential(provider.credential)
-    except ConfigInvalid as error:
-        LOG.error("no usable credential: %s", error.message)
-        raise CredentialMissing(
-            f"The gateway has no usable credential for the provider {provider.name}. Its operator must set one; your "
-            "key is fine."
-        ) from error
-    headers = [
-        ("content-type", "application/json"),
-        ("accept", EVENT_STREAM if composed.head.stream else "application/json"),
-        ("accept-encoding", "identity"),
-        ("user-agent", "faregate"),
-        (row.request_id_header, print_id(ATTEMPT, attempt.hold.attempt_id)),
-        *provider.headers,
-    ]
-    if secret:
-        headers.append((provider.auth_header, f"{provider.auth_scheme} {secret}".strip()))
+    target, surface, head = attempt.target, passage.surface, composed.head
+    row, provider, model = target.row, target.provider, target.deployment.model
+    url = row.url(provider, surface.name, surface.upstream_path, model)
+    endpoint = services.endpoints.of(services.configuration, provider, surface, url, head.stream)
+    headers: tuple[tuple[str, str], ...] = ((row.request_id_header, print_id(ATTEMPT, attempt.hold.attempt_id)),)
     for prefix in row.forwarded_prefixes:
-        headers.extend((name, value) for name, value in exchange.headers.items() if name.startswith(prefix))
-    endpoint = Endpoint(
-        pool=provider.name,
-        url=provider.base_url + surface.upstream_path,
-        connect_timeout_s=provider.connect_timeout_s,
-        timeout_s=provider.timeout_s,
-        idle_timeout_s=provider.idle_timeout_s,
-        keepalive_s=provider.keepalive_s,
-        connections_max=provider.connections_max,
-        ca_bundle=provider.ca_bundle,
-        client_certificate=provider.client_certificate,
-        proxy=provider.proxy,
-        networks=provider.networks,
-    )
-    model = attempt.target.deployment.model
-    return UpstreamRequest(
-        endpoint, tuple(headers), surface.upstream_body(composed.body, composed.head, model, row.quirks)
-    )
+        headers += tuple([(name, value) for name, value in exchange.headers.items() if name.startswith(prefix)])
+    attempt.dropped = surface.dropped_params(composed.body, head, row.quirks)
+    return UpstreamRequest(endpoint, headers, surface.upstream_body(composed.body, head, model, row.quirks))
 
 
 async def _refused(
@@ -193,14 +149,16 @@ async def _refused(
             f"{provider.credential or 'the credential of that provider'}; your key is fine."
         )
     body = _without_credential(services, provider.credential, body)
+    facts = passage.surface.read_error(status, body)
+    attempt.error_code = f"upstream_{facts.code or status}"
     if status >= 500:
-        raise UpstreamServerError(f"The provider {provider.name} answered {status}{_quoted(body)}", status)
+        said = f": {facts.message}" if facts.message else "."
+        raise UpstreamServerError(f"The provider {provider.name} answered {status}{said}", status)
     if status < 400:
         raise UpstreamInvalidReply(
             f"The provider {provider.name} answered {status}, a redirect, which is not followed. Its operator must "
             "check its base_url."
         )
-    end_attempt(passage, services, attempt, "error", f"http_{status}")
     content_type = reply.headers.get("content-type", "application/json")
     return WholeAnswer(attempt=attempt, status=status, content_type=content_type, headers=headers, body=body)
 
@@ -214,14 +172,6 @@ def _without_credential(services: Services, reference: str, body: bytes) -> byte
     return body.replace(secret, b"***") if len(secret) >= _SECRET_BYTES_MIN else body
 
 
-def _quoted(body: bytes) -> str:
-    try:
-        parsed: Any = msgspec.json.decode(body)
-        return f": {str(parsed['error']['message'])[:300]}"
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return "."
-
-
 async def _whole(
     passage: Passage,
     services: Services,
@@ -231,8 +181,10 @@ async def _whole(
 ) -> WholeAnswer:
     body = await waited(passage, services, reply.read(services.settings.max_reply_bytes))
     attempt.first_token_ns = services.clock.monotonic_ns()
-    facts = passage.surface.read_reply(body, services.providers[attempt.target.provider.kind].quirks)
+    facts = passage.surface.read_reply(body, attempt.target.row.quirks)
     attempt.usage = facts.usage
+    if facts.reported_nusd is not None:
+        attempt.reported_nusd = facts.reported_nusd
     attempt.model_served = facts.model_served
     attempt.finish_reason = facts.finish_reason
     attempt.refusal = facts.refusal
@@ -253,7 +205,7 @@ async def _first_event(
 ) -> StreamAnswer:
     """Waits for the first event; an error there is a failed attempt, not an answer."""
     clock = services.clock
-    tap = passage.surface.tap(composed.head, services.providers[attempt.target.provider.kind].quirks)
+    tap = passage.surface.tap(composed.head, attempt.target.row.quirks)
     chunks = reply.chunks()
     first = bytearray()
     ended = False
@@ -341,6 +293,8 @@ async def start_stream(
 def observe_stream(attempt: Attempt, tap: StreamTap) -> None:
     """Copies what the tap has read so far into the attempt."""
     attempt.usage = tap.usage
+    if tap.reported_nusd is not None:
+        attempt.reported_nusd = tap.reported_nusd
     attempt.output_bytes = tap.output_bytes
     attempt.model_served = tap.model_served
     attempt.finish_reason = tap.finish_reason

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.core.call import AnswerHead
-from gateway.core.errors import AttemptFailed, UpstreamLost, UpstreamStreamError
+from gateway.core.errors import AttemptFailed, UpstreamLost, UpstreamStreamError, UpstreamTimeout
 from gateway.core.ids import CALL, print_id
 from gateway.core.money import print_usd
 from gateway.core.ports import Exchange, StreamTap
@@ -19,7 +19,7 @@ from gateway.flow.abandon import Abandonable
 from gateway.flow.answer import StreamAnswer, WholeAnswer, answer_headers
 from gateway.flow.dispatch import observe_stream, patience_s, start_stream, waited
 from gateway.flow.services import Services
-from gateway.flow.settle import end_attempt, settle, synced
+from gateway.flow.settle import conclude, synced
 from gateway.flow.state import Passage
 
 _USAGE_COMMENT_HEADER = "x-faregate-usage-comment"
@@ -31,11 +31,12 @@ _READ_OUT_BYTES = 64 * 1024
 async def relay_whole(passage: Passage, services: Services, exchange: Exchange, answer: WholeAnswer) -> None:
     """Settles, then sends status, headers and body."""
     attempt = answer.attempt
-    good = answer.status < 400
-    if good:
-        end_attempt(passage, services, attempt, "ok")
-    outcome = "client_gone" if exchange.disconnect.gone else "ok" if good else "error"
-    settle(passage, services, outcome, answer.status, "" if good else f"upstream_{answer.status}")
+    gone = exchange.disconnect.gone
+    if answer.status < 400:
+        conclude(passage, services, attempt, "ok", "", "client_gone" if gone else "ok", answer.status)
+    else:
+        outcome, cause = "client_gone" if gone else "error", f"http_{answer.status}"
+        conclude(passage, services, attempt, "error", cause, outcome, answer.status, attempt.error_code)
     await synced(passage, services)
     if exchange.started:  # heartbeats of an earlier attempt: what is no stream can only be told as an error
         provider = attempt.target.provider.name
@@ -71,8 +72,8 @@ async def relay_stream(passage: Passage, services: Services, exchange: Exchange,
         await _cut(passage, services, exchange, answer, failure or _incomplete(answer))
         return
     try:
-        end_attempt(passage, services, attempt, "ok")
-        settle(passage, services, "client_gone" if exchange.disconnect.gone else "ok", 200)
+        outcome = "client_gone" if exchange.disconnect.gone else "ok"
+        conclude(passage, services, attempt, "ok", "", outcome, 200)
         await synced(passage, services)
         await exchange.finish(_last_bytes(passage, exchange, answer))
         await _read_out(answer)
@@ -100,6 +101,7 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
     noted_bytes = tap.output_bytes
     every_ns = int(settings.progress_s * 1e9)
     every_bytes = settings.progress_tokens * 3
+    moved_ns, events = asked_ns, tap.events
     try:
         if answer.first:
             await exchange.write(answer.first)
@@ -110,6 +112,10 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
             passage.waited_ns += now_ns - asked_ns
             asked_ns = now_ns
             relayed = tap.feed(chunk)
+            if tap.events != events:
+                moved_ns, events = now_ns, tap.events
+            elif now_ns - moved_ns >= settings.progress_idle_s * 1e9:
+                raise _no_progress(answer, settings.progress_idle_s)
             if now_ns - noted_ns >= every_ns or tap.output_bytes - noted_bytes >= every_bytes:
                 noted_ns, noted_bytes = now_ns, tap.output_bytes
                 _note_progress(passage, services, answer)
@@ -123,6 +129,14 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
             await exchange.write(rest)
     finally:
         passage.waited_ns += clock.monotonic_ns() - asked_ns
+
+
+def _no_progress(answer: StreamAnswer, idle_s: float) -> UpstreamTimeout:
+    provider = answer.attempt.target.provider.name
+    return UpstreamTimeout(
+        f"The provider {provider} kept its stream open with comments and sent no event for {idle_s:g} s.",
+        extra={"timeout": "progress"},
+    )
 
 
 def _note_progress(passage: Passage, services: Services, answer: StreamAnswer) -> None:
@@ -157,9 +171,9 @@ async def _cut(
     """Ends a stream that cannot be completed: booked, settled, an error event, no terminal event."""
     gone = exchange.disconnect.gone
     outcome = "client_gone" if gone else "truncated"
-    end_attempt(passage, services, answer.attempt, outcome, failure.cause)
     passage.causes.append(f"{answer.attempt.hold.deployment}: {failure.cause}")
-    settle(passage, services, outcome, 499 if gone else 200, failure.code)
+    status = 499 if gone else 200
+    conclude(passage, services, answer.attempt, outcome, failure.cause, outcome, status, failure.code)
     await synced(passage, services)
     own_event = b"" if answer.tap.error else passage.surface.stream_error(failure)
     await exchange.finish(own_event)

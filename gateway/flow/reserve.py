@@ -6,28 +6,33 @@ waits; when that takes too long it is a 429 that an SDK's own retry turns into s
 
 from __future__ import annotations
 
-from gateway.core.errors import ModelUnpriced
+from gateway.core.errors import ModelUnpriced, UsageLogUnavailable
 from gateway.core.ids import make_id
 from gateway.core.limits import Want
-from gateway.core.ports import Composed
-from gateway.core.records import Hold
+from gateway.core.ports import Composed, Disconnect
+from gateway.core.records import Dispatch, Hold
+from gateway.flow.abandon import Abandonable, ClientGone
 from gateway.flow.services import HARD_UNITS, Services
 from gateway.flow.state import Attempt, Passage, Target
 from gateway.limits.refusal import refusal_for
-from gateway.pricing.arithmetic import pinned
-from gateway.pricing.bound import Bound, hold_bound
+from gateway.pricing.bound import Bound
 
 
-async def reserve(passage: Passage, services: Services, composed: Composed, target: Target) -> Attempt:
-    """An attempt whose HOLD is in the journal.
+async def reserve(
+    passage: Passage, services: Services, disconnect: Disconnect, composed: Composed, target: Target
+) -> Attempt:
+    """An attempt whose HOLD is in the journal, and its DISPATCH with it: nothing is waited for between the two.
 
-    Raises ModelUnpriced, BudgetExceeded, BudgetReserved, RateLimited, UsageLogUnavailable; nothing is held then.
+    Raises ModelUnpriced, BudgetExceeded, BudgetReserved, RateLimited, UsageLogUnavailable; nothing is held then. Raises
+    ClientGone for a caller that goes while it waits.
     """
+    if disconnect.gone:
+        raise ClientGone
     clock = services.clock
     deadline_ns = clock.monotonic_ns() + int(services.settings.reserve_wait_s * 1e9)
     while True:
         now_ms = clock.now_ms()
-        bound = hold_bound(composed.head, target.sheet, now_ms)
+        bound = services.prices.bound(composed.head, target.sheet, now_ms)
         wants = _wants(services, passage, target, bound, now_ms)
         blocked = services.limits.check(wants)
         if blocked is None:
@@ -35,7 +40,8 @@ async def reserve(passage: Passage, services: Services, composed: Composed, targ
         left_s = (deadline_ns - clock.monotonic_ns()) / 1e9
         if blocked.by_spent or left_s <= 0:
             raise refusal_for(blocked, now_ms, services.settings.budget_status)
-        await services.limits.freed(wants, left_s)
+        with Abandonable(disconnect):
+            await services.limits.freed(wants, left_s)
 
 
 def _wants(services: Services, passage: Passage, target: Target, bound: Bound, now_ms: int) -> tuple[Want, ...]:
@@ -83,14 +89,22 @@ def _hold(
         counts=() if passage.counts_recorded else passage.counts,
         bound_nusd=bound.nusd,
         input_estimate=passage.features.input_estimate,
-        rates=pinned(target.sheet, now_ms) if target.sheet is not None else (),
+        rates=services.prices.pinned(target.sheet, now_ms) if target.sheet is not None else (),
         stream=head.stream,
     )
-    services.journal.append(hold, passage.call_id)
+    dispatch = Dispatch(ts_ms=now_ms, attempt_id=hold.attempt_id)
+    _, taken = services.journal.append_all((hold, dispatch), passage.call_id)
     services.limits.apply(hold, passage.call_id)
     passage.counts_recorded = True
     attempt = Attempt(
-        hold=hold, target=target, requested_tier=head.service_tier, started_ns=services.clock.monotonic_ns()
+        hold=hold,
+        target=target,
+        requested_tier=head.service_tier,
+        started_ns=services.clock.monotonic_ns(),
     )
     passage.attempts.append(attempt)
+    if taken < 2:
+        raise UsageLogUnavailable("the usage log took a hold and not its dispatch")  # it is given back as void
+    services.limits.apply(dispatch, passage.call_id)
+    attempt.dispatched = True
     return attempt

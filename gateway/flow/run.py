@@ -17,13 +17,12 @@ from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.ports import Exchange, Surface
 from gateway.core.records import Features
 from gateway.core.tokens import estimate_tokens
-from gateway.flow.abandon import Abandonable, ClientGone
+from gateway.flow.abandon import ClientGone
 from gateway.flow.admit import admit
 from gateway.flow.answer import WholeAnswer, call_headers
 from gateway.flow.dispatch import dispatch
 from gateway.flow.guard import guard
 from gateway.flow.identify import identify
-from gateway.flow.plan import plan
 from gateway.flow.relay import relay_stream, relay_whole
 from gateway.flow.services import Services
 from gateway.flow.settle import end_open_attempts, settle, synced
@@ -88,8 +87,11 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
     surface, caller, clock = passage.surface, passage.caller, services.clock
     asked_ns = clock.monotonic_ns()
     try:
-        with Abandonable(exchange.disconnect):
-            body = await exchange.body()
+        body = await exchange.body()
+    except CallRefused:
+        if exchange.disconnect.gone:
+            raise ClientGone from None  # nobody is left to be refused
+        raise
     finally:
         passage.waited_ns += clock.monotonic_ns() - asked_ns
 
@@ -115,7 +117,7 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
         await exchange.finish(remembered)
         return
 
-    targets = plan(passage.policy, caller.key, composed.head.model)
+    targets = services.plans.of(passage.policy, services.providers, caller.key, composed.head.model)
     answer = await dispatch(passage, services, exchange, composed, targets)  # reserve is taken for each attempt
     if isinstance(answer, WholeAnswer):
         await relay_whole(passage, services, exchange, answer)  # settles before the last byte

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.core.limits import Unit
 from gateway.core.ports import (
@@ -19,7 +19,10 @@ from gateway.core.ports import (
     Surface,
 )
 from gateway.core.upstream import Upstream
+from gateway.flow.endpoints import Endpoints
+from gateway.flow.plan import Plans
 from gateway.limits.wants import Wants
+from gateway.pricing.remembered import Prices
 from gateway.providers.row import ProviderRow
 
 
@@ -36,6 +39,7 @@ class PathSettings:
     power: bool
     stale_keys_s: float = 10.0
     progress_s: float = 1.0
+    progress_idle_s: float = 300.0
     progress_tokens: int = 256
 
 
@@ -57,6 +61,9 @@ class Services:
     recall: Recall
     metrics: Metrics
     settings: PathSettings
+    prices: Prices = field(default_factory=Prices)
+    plans: Plans = field(default_factory=Plans)
+    endpoints: Endpoints = field(default_factory=Endpoints)
 
 
 HARD_UNITS = frozenset({Unit.USD})

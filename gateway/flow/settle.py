@@ -6,7 +6,12 @@ moves no money. Both are appended before the last byte of the answer is released
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from gateway.core.charge import Charge, CostState
+from gateway.core.errors import UsageLogUnavailable
 from gateway.core.limits import Take, Unit
 from gateway.core.records import AttemptEnd, Hold, Settle, Void
 from gateway.core.tokens import estimate_tokens
@@ -15,7 +20,6 @@ from gateway.flow.services import Services
 from gateway.flow.state import Attempt, Passage
 from gateway.ledger.estimate import estimated_end
 from gateway.ledger.fold import OpenHold
-from gateway.pricing.arithmetic import charge as price
 
 _NOTHING = Usage(meters={}, source=UsageSource.NONE)
 _FREE = Charge(CostState.PRICED, (), 0, 0)
@@ -33,15 +37,44 @@ def void_attempt(passage: Passage, services: Services, attempt: Attempt, cause: 
 
 def end_attempt(passage: Passage, services: Services, attempt: Attempt, outcome: str, cause: str = "") -> None:
     """Appends the attempt's ATTEMPT_END: priced where usage is known, estimated where it should be and is not."""
+    record = _end_record(passage, services, attempt, outcome, cause)
+    services.journal.append(record, passage.call_id)
+    _ended(passage, services, attempt, record)
+
+
+def conclude(
+    passage: Passage,
+    services: Services,
+    attempt: Attempt,
+    outcome: str,
+    cause: str,
+    call_outcome: str,
+    status: int,
+    error_code: str = "",
+) -> None:
+    """`end_attempt` and `settle` of a call whose last attempt this was, in one write."""
+    end = _end_record(passage, services, attempt, outcome, cause)
+    attempt.end = end
+    settled = _settle_record(passage, services, call_outcome, status, error_code)
+    passage.last_seq, taken = services.journal.append_all((end, settled), passage.call_id)
+    _ended(passage, services, attempt, end)
+    if taken < 2:
+        raise UsageLogUnavailable("the usage log took the end of an attempt and not that of its call")
+    _settled(passage, services, settled)
+
+
+def _end_record(passage: Passage, services: Services, attempt: Attempt, outcome: str, cause: str) -> AttemptEnd:
     usage = attempt.usage
     if usage is None and attempt.status >= _REFUSED_FROM:
         usage = _NOTHING
     now_ns = services.clock.monotonic_ns()
     if usage is None:
-        record = _estimated(services, passage, attempt, outcome, cause, now_ns)
-    else:
-        record = _priced(services, attempt, usage, outcome, cause, now_ns)
-    services.journal.append(record, passage.call_id)
+        return _estimated(services, passage, attempt, outcome, cause, now_ns)
+    return _priced(services, attempt, usage, outcome, cause, now_ns)
+
+
+def _ended(passage: Passage, services: Services, attempt: Attempt, record: AttemptEnd) -> None:
+    """What follows from an end that is in the journal."""
     services.limits.apply(record, passage.call_id)
     attempt.ended = True
     attempt.end = record
@@ -52,7 +85,9 @@ def end_attempt(passage: Passage, services: Services, attempt: Attempt, outcome:
 
 def _priced(services: Services, attempt: Attempt, usage: Usage, outcome: str, cause: str, now_ns: int) -> AttemptEnd:
     hold = attempt.hold
-    charge = _FREE if usage is _NOTHING else price(usage, attempt.target.sheet, hold.ts_ms, attempt.requested_tier)
+    charge = _FREE
+    if usage is not _NOTHING:
+        charge = services.prices.charge(usage, attempt.target.sheet, hold.ts_ms, attempt.requested_tier)
     input_tokens, output_tokens = usage.input_tokens(), usage.output_tokens()
     return AttemptEnd(
         ts_ms=services.clock.now_ms(),
@@ -76,6 +111,7 @@ def _priced(services: Services, attempt: Attempt, usage: Usage, outcome: str, ca
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         reasoning_tokens=usage.reasoning_tokens,
+        reported_nusd=attempt.reported_nusd,
     )
 
 
@@ -112,6 +148,7 @@ def _estimated(
         upstream_id=attempt.upstream_id,
         ttft_us=_first_token_us(attempt),
         duration_us=(now_ns - attempt.started_ns) // 1000,
+        reported_nusd=attempt.reported_nusd,
     )
 
 
@@ -134,24 +171,27 @@ def settle(passage: Passage, services: Services, outcome: str, status: int, erro
     """Appends the call's SETTLE, once; a second call of this does nothing."""
     if passage.settled:
         return
-    passage.settled = True
-    clock = services.clock
-    duration_us = (clock.monotonic_ns() - passage.received_ns) // 1000
-    overhead_us = max(0, duration_us - passage.waited_ns // 1000)
-    record = _settle_record(passage, outcome, status, error_code, clock.now_ms(), duration_us, overhead_us)
+    passage.settled = True  # whatever becomes of it: it is tried once
+    record = _settle_record(passage, services, outcome, status, error_code)
     passage.last_seq = services.journal.append(record, passage.call_id)
+    _settled(passage, services, record)
+
+
+def _settled(passage: Passage, services: Services, record: Settle) -> None:
+    """What follows from a SETTLE that is in the journal."""
+    passage.settled = True
     services.limits.apply(record, passage.call_id)
     services.metrics.call_ended(
         endpoint=record.endpoint,
         model=record.model_asked,
         deployment=record.deployment,
-        outcome=outcome,
-        status=status,
+        outcome=record.outcome,
+        status=record.status,
         effective_nusd=record.effective_nusd,
         input_tokens=record.input_tokens,
         output_tokens=record.output_tokens,
-        duration_us=duration_us,
-        overhead_us=overhead_us,
+        duration_us=record.duration_us,
+        overhead_us=record.overhead_us,
         ttft_us=record.ttft_us,
     )
 
@@ -162,12 +202,14 @@ async def synced(passage: Passage, services: Services) -> None:
         await services.journal.synced(passage.last_seq)
 
 
-def _settle_record(
-    passage: Passage, outcome: str, status: int, error_code: str, now_ms: int, duration_us: int, overhead_us: int
-) -> Settle:
+def _settle_record(passage: Passage, services: Services, outcome: str, status: int, error_code: str) -> Settle:
+    now_ms = services.clock.now_ms()
+    duration_us = (services.clock.monotonic_ns() - passage.received_ns) // 1000
+    overhead_us = max(0, duration_us - passage.waited_ns // 1000)
     key, caller, composed = passage.caller.key, passage.caller, passage.composed
+    head = composed.head if composed is not None else None
     last = passage.attempts[-1] if passage.attempts else None
-    ends = [attempt.end for attempt in passage.attempts if attempt.end is not None]
+    totals = _totals(passage.attempts)
     return Settle(
         ts_ms=now_ms,
         attempt_id=last.hold.attempt_id if last is not None else passage.call_id,
@@ -175,15 +217,15 @@ def _settle_record(
         org=key.org,
         team=key.team,
         key_id=key.key_id,
-        user=caller.user or (composed.head.user if composed is not None else ""),
+        user=caller.user or (head.user if head is not None else ""),
         session=caller.session,
         tags=caller.tags,
         config_revision=passage.policy.revision,
         verdicts=tuple(passage.verdicts),
         features=passage.features,
         endpoint=passage.surface.name,
-        stream=composed is not None and composed.head.stream,
-        model_asked=composed.head.model if composed is not None else "",
+        stream=head is not None and head.stream,
+        model_asked=head.model if head is not None else "",
         model_planned=last.hold.model if last is not None else "",
         model_served=last.model_served if last is not None else "",
         deployment=last.hold.deployment if last is not None else "",
@@ -198,13 +240,13 @@ def _settle_record(
         ttft_us=(last.first_token_ns - passage.received_ns) // 1000 if last is not None and last.first_token_ns else -1,
         duration_us=duration_us,
         overhead_us=overhead_us,
-        cost_state=_state(ends),
-        list_nusd=_sum([end.list_nusd for end in ends]),
-        effective_nusd=_sum([end.effective_nusd for end in ends]),
-        input_tokens=sum([end.input_tokens for end in ends]),
-        output_tokens=sum([end.output_tokens for end in ends]),
-        row_ids=tuple(dict.fromkeys([line.row_id for end in ends for line in end.lines if line.row_id])),
-        raw_usage=ends[-1].raw_usage if ends else b"",
+        cost_state=totals.state,
+        list_nusd=totals.list_nusd,
+        effective_nusd=totals.effective_nusd,
+        input_tokens=totals.input_tokens,
+        output_tokens=totals.output_tokens,
+        row_ids=totals.row_ids,
+        raw_usage=totals.raw_usage,
         trace_id=passage.trace_id,
         span_id=passage.span_id,
         counts=() if passage.counts_recorded else passage.counts,
@@ -217,20 +259,52 @@ def _settle_record(
     )
 
 
-def _state(ends: list[AttemptEnd]) -> str:
-    """The weakest of the attempts' states: one that is unpriced makes the call so."""
-    states = {end.state for end in ends}
-    for state in (CostState.UNPRICED, CostState.ESTIMATED):
-        if state in states:
-            return state
-    return CostState.PRICED
+class _Totals(msgspec.Struct, frozen=True):
+    """What a call's attempts came to. Amounts are None as soon as one of them is not known, never 0 instead."""
+
+    state: str
+    list_nusd: int | None
+    effective_nusd: int | None
+    input_tokens: int
+    output_tokens: int
+    row_ids: tuple[str, ...]
+    raw_usage: bytes
 
 
-def _sum(amounts: list[int | None]) -> int | None:
-    """None as soon as one amount is not known, never 0 instead."""
-    total = 0
-    for amount in amounts:
-        if amount is None:
-            return None
-        total += amount
-    return total
+_NO_TOTALS = _Totals(CostState.PRICED, 0, 0, 0, 0, (), b"")
+
+
+def _totals(attempts: Sequence[Attempt]) -> _Totals:
+    totals = _NO_TOTALS
+    for attempt in attempts:
+        end = attempt.end
+        if end is not None:
+            one = _Totals(
+                end.state,
+                end.list_nusd,
+                end.effective_nusd,
+                end.input_tokens,
+                end.output_tokens,
+                tuple([line.row_id for line in end.lines if line.row_id]),
+                end.raw_usage,
+            )
+            totals = one if totals is _NO_TOTALS else _added(totals, one)
+    return totals
+
+
+def _added(before: _Totals, one: _Totals) -> _Totals:
+    """The state is the weakest: one attempt that is unpriced makes the call so."""
+    return _Totals(
+        next((state for state in _WEAKEST if state in (before.state, one.state)), CostState.PRICED),
+        None if before.list_nusd is None or one.list_nusd is None else before.list_nusd + one.list_nusd,
+        None
+        if before.effective_nusd is None or one.effective_nusd is None
+        else before.effective_nusd + one.effective_nusd,
+        before.input_tokens + one.input_tokens,
+        before.output_tokens + one.output_tokens,
+        tuple(dict.fromkeys([*before.row_ids, *one.row_ids])),
+        one.raw_usage,
+    )
+
+
+_WEAKEST = (CostState.UNPRICED, CostState.ESTIMATED)

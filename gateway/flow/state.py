@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from gateway.core.caller import Caller
 from gateway.core.charge import PriceSheet
@@ -11,19 +11,19 @@ from gateway.core.limits import Take
 from gateway.core.ports import Composed, Surface
 from gateway.core.records import AttemptEnd, Features, Hold
 from gateway.core.usage import Usage
+from gateway.providers.row import ProviderRow
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """One planned deployment with all a dispatch needs to know of it. `sheet` None: the model has no price."""
 
     deployment: Deployment
     provider: ProviderSettings
+    row: ProviderRow
     sheet: PriceSheet | None
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """One dispatch: its hold, what was observed, and whether its end is already in the journal."""
 
     hold: Hold
@@ -42,6 +42,11 @@ class Attempt:
     finish_reason: str = ""
     refusal: bool = False
     upstream_id: str = ""
+    reported_nusd: int | None = None
+    """What the provider itself says it cost, where it does."""
+    dropped: tuple[str, ...] = ()
+    """The caller's members that this provider was not sent."""
+    error_code: str = ""
     end: AttemptEnd | None = None
     """What was posted; None while it runs and for an attempt that was voided."""
 
@@ -49,8 +54,7 @@ class Attempt:
         self.sent = True
 
 
-@dataclass(slots=True)
-class Passage:
+class Passage(msgspec.Struct):
     """The state of one call from identification to settlement. Times are ns of the monotonic clock."""
 
     call_id: bytes
@@ -64,12 +68,12 @@ class Passage:
     client_retry: int
     caller: Caller
     composed: Composed | None = None
-    features: Features = field(default_factory=Features)
-    verdicts: list[str] = field(default_factory=list)
+    features: Features = Features()
+    verdicts: list[str] = msgspec.field(default_factory=list)
     counts: tuple[Take, ...] = ()
     counts_recorded: bool = False
-    attempts: list[Attempt] = field(default_factory=list)
-    causes: list[str] = field(default_factory=list)
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
+    causes: list[str] = msgspec.field(default_factory=list)
     waited_ns: int = 0
     """Time spent waiting for the caller's body, for the provider, and while a stream is written to the caller; the rest
     of the duration is the gateway's own."""

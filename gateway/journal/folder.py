@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -81,6 +82,21 @@ def confirmed_seq(directory: Path) -> int:
         return int.from_bytes((directory / LOCK_NAME).read_bytes()[:CONFIRMED_BYTES], "little")
     except FileNotFoundError:
         return NO_WRITER
+
+
+def has_writer(directory: Path) -> bool:
+    """Whether a living process may still write this journal. Once False, its files have all that it ever appended."""
+    try:
+        fd = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def write_seal(disk: Disk, directory: Path, seal: Sealed) -> None:

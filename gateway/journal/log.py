@@ -1,9 +1,9 @@
 """The append path and the sync path of a journal, without the thread and the event loop around them.
 
-`append` may be called from any thread and never waits for the disk to be durable; `sync` and `prepare` belong to one
-other thread. Each record is kept in memory until an fdatasync that began after it has succeeded: a failed one means
-that its file can no longer be trusted (the kernel may have dropped the pages and marked them clean), so everything
-unsynced is written again to a new file, with the same seqs, and the old file is never synced again.
+`append` may be called from any thread and never waits for the disk; `sync` and `prepare` belong to one other thread.
+Each record is kept in memory until an fdatasync that began after it has succeeded: a failed one means that its file
+can no longer be trusted (the kernel may have dropped the pages), so everything unsynced is written again to a new file,
+with the same seqs, and the old file is never synced again. After a HANDOVER nothing is admitted any more.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 
 from gateway.core.errors import UsageLogUnavailable
-from gateway.core.records import ADMITTING, TYPE_OF, AnyRecord, RecordType, encode_record
+from gateway.core.handover import HandedOver
+from gateway.core.records import AnyRecord, encode_record
 from gateway.journal.disk import NO_SPACE, Pwrite
 from gateway.journal.format import MAX_PAYLOAD_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, pack_record
+from gateway.journal.kinds import ADMITTING, HANDOVER, HOLD, KINDS, PLAIN, SETTLE, SHEDDABLE
 from gateway.journal.segment import Segment, Written, create_segment, segment_path, write_record
 from gateway.journal.tape import Tape
 
@@ -27,13 +29,6 @@ CLOSING_BYTES = 4096
 MAX_UNSYNCED_RECORDS = 100_000
 """More than this in memory without a successful sync: the disk hangs, and no new call is admitted."""
 FAILURES_TO_STOP = 2
-
-_PLAIN, _ADMITTING, _SHEDDABLE, _ENDING = 0, 1, 2, 3
-_HOLD = int(RecordType.HOLD)
-_SETTLE = int(RecordType.SETTLE)
-_CARE = dict.fromkeys(ADMITTING, _ADMITTING) | {RecordType.PROGRESS: _SHEDDABLE, RecordType.SETTLE: _ENDING}
-_KINDS = {cls: (int(kind), _CARE.get(kind, _PLAIN)) for cls, kind in TYPE_OF.items()}
-"""Plain integers: hashing an enumeration member costs more than the checksum."""
 
 _log = logging.getLogger("faregate.journal")
 
@@ -46,6 +41,7 @@ class Log:
         "_confirm",
         "_dirty",
         "_failures",
+        "_handed_over",
         "_keep",
         "_largest_record",
         "_lock",
@@ -91,6 +87,7 @@ class Log:
         self._open_calls: set[bytes] = set()
         self._failures = 0
         self._no_segment = ""
+        self._handed_over = False
         self._dirty = False
         self._closed = False
         self._must_carry = False
@@ -104,61 +101,77 @@ class Log:
     # ------------------------------------------------------------ the appending thread
 
     def append(self, record: AnyRecord, call_id: bytes) -> int:
-        """The record's seq, once it is in the kernel. core.ports.Journal says what it raises.
+        """The record's seq, once it is in the kernel. `call_id` is empty for records of no call (STAT, HANDOVER)."""
+        return self.append_all((record,), call_id)[0]
 
-        `call_id` is 16 bytes, or empty for records of no call (STAT, HANDOVER).
+    def append_all(self, records: Sequence[AnyRecord], call_id: bytes) -> tuple[int, int]:
+        """Records of one call in one write, where they fit: the last one's seq, and how many were taken.
+
+        Raises only when none was. What admits counts as admitted once the first record is in.
         """
-        kind, care = _KINDS[type(record)]
-        payload = encode_record(record)
         with self._lock:
-            if care and self._gate(kind, care, call_id):
-                return self.last_seq
-            seq = self.last_seq + 1
-            data = pack_record(kind, seq, call_id, payload)
-            segment = self.tape.current
-            offset = segment.offset
-            end = offset + len(data)
-            if end > segment.size:
-                self._place(seq, data, care, 0, None)
-            else:
-                try:
-                    written = self._pwrite(segment.fd, data, offset)
-                except OSError as error:
-                    self._place(seq, data, care, 0, error)
-                else:
-                    if offset + written == end:
-                        segment.offset = end
-                    else:
-                        self._place(seq, data, care, written, None)
-            self.last_seq = seq
-            self._keep(data)
-            if care:
-                self._follow(kind, call_id)
-            if not self._dirty:
+            seq = self.last_seq
+            packed: list[tuple[int, int, bytes]] = []
+            for record in records:
+                kind, care = KINDS[type(record)]
+                if care and self._gate(kind, care, call_id):
+                    continue
+                seq += 1
+                packed.append((kind, care, pack_record(kind, seq, call_id, encode_record(record))))
+            written = len(packed) > 1 and self._write_joined(packed)
+            for number, (kind, care, data) in enumerate(packed):
+                if not written:
+                    try:
+                        self._write(self.last_seq + 1, data, PLAIN if number and care == ADMITTING else care)
+                    except UsageLogUnavailable:
+                        if number:
+                            return self.last_seq, number
+                        raise
+                self.last_seq += 1
+                self._keep(data)
+                if kind == HOLD:
+                    self._open_calls.add(call_id)
+                elif kind == SETTLE:
+                    self._open_calls.discard(call_id)
+                elif kind == HANDOVER:
+                    self._handed_over = True
+            if packed and not self._dirty:
                 self._dirty = True
                 self._wake()
-        return seq
+            return self.last_seq, len(packed)
+
+    def _write_joined(self, packed: list[tuple[int, int, bytes]]) -> bool:
+        """One write for all of them. False when that failed: each is then written by itself, over what there is."""
+        data = b"".join([one for _, _, one in packed])
+        try:
+            return self.tape.put(self._pwrite, data) == len(data)
+        except OSError:
+            return False
+
+    def _write(self, seq: int, data: bytes, care: int) -> None:
+        try:
+            written = self.tape.put(self._pwrite, data)
+        except OSError as error:
+            self._place(seq, data, care, 0, error)
+            return
+        if written != len(data):
+            self._place(seq, data, care, written, None)
 
     def _gate(self, kind: int, care: int, call_id: bytes) -> bool:
         """True when a PROGRESS is given up for the room of those that must settle. Raises for what may not come in."""
-        tape = self.tape
         calls = self._open_calls
-        if care == _SHEDDABLE:
-            return tape.in_reserve and tape.room < len(calls) * CLOSING_BYTES
-        if care == _ADMITTING:
+        if care == SHEDDABLE:
+            return self.tape.in_reserve and self.tape.room < len(calls) * CLOSING_BYTES
+        if care == ADMITTING:
+            if self._handed_over:
+                raise HandedOver
             if self.refusal:
                 raise UsageLogUnavailable(f"the usage log takes no new calls: {self.refusal}")
             if len(self._unsynced) > MAX_UNSYNCED_RECORDS:
                 raise UsageLogUnavailable("the usage log takes no new calls: the disk does not confirm what it got")
-            if kind == _HOLD and call_id not in calls and (len(calls) + 1) * CLOSING_BYTES > tape.room:
+            if kind == HOLD and call_id not in calls and (len(calls) + 1) * CLOSING_BYTES > self.tape.room:
                 raise UsageLogUnavailable("the usage log takes no new calls: running ones need the room that is left")
         return False
-
-    def _follow(self, kind: int, call_id: bytes) -> None:
-        if kind == _HOLD:
-            self._open_calls.add(call_id)
-        elif kind == _SETTLE:
-            self._open_calls.discard(call_id)
 
     def _place(self, seq: int, data: bytes, care: int, written: int, error: OSError | None) -> None:
         """Appends where the present file did not take all of it. Raises UsageLogUnavailable when no file does."""
@@ -190,7 +203,7 @@ class Log:
         tape = self.tape
         self._note_no_segment(error)
         self._wake()
-        if care == _ADMITTING:
+        if care == ADMITTING:
             raise UsageLogUnavailable(f"the usage log takes no new calls: {error}") from error
         # Where the disk fails, what is not synced yet goes along: the file it is in may lose it.
         distrust = error.errno not in NO_SPACE
@@ -357,8 +370,7 @@ class Log:
     def _not_safe(self, *more: Written) -> list[Written]:
         """What must be in a new file before the present ones can be left. Raises OSError."""
         records = dict(self.tape.reserved_records()) if self.tape.in_reserve else {}
-        records.update(self._numbered())
-        records.update(more)
+        records.update([*self._numbered(), *more])
         if not records or max(records) - min(records) != len(records) - 1:
             raise OSError(errno.EIO, "the reserved file cannot be read back")
         return sorted(records.items())
@@ -384,7 +396,5 @@ class Log:
             self.refusal = "it is closed"
         elif self._no_segment:
             self.refusal = f"there is no room for another segment ({self._no_segment})"
-        elif self._failures >= FAILURES_TO_STOP:
-            self.refusal = "its disk fails"
         else:
-            self.refusal = ""
+            self.refusal = "its disk fails" if self._failures >= FAILURES_TO_STOP else ""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.core.ports import Clock
-from gateway.journal.disk import Disk
+from gateway.journal.disk import Disk, Pwrite
 from gateway.journal.format import SEGMENT_HEADER_BYTES
 from gateway.journal.segment import (
     Segment,
@@ -91,6 +91,18 @@ class Tape:
         if self.reserve is not None and not self.in_reserve:
             room += self.reserve.room
         return room
+
+    def put(self, pwrite: Pwrite, data: bytes) -> int:
+        """Writes at the end of the present file, which grows only if all went in: the bytes written, 0 when it has no
+        room for all. Raises OSError."""
+        segment = self.current
+        end = segment.offset + len(data)
+        if end > segment.size:
+            return 0
+        written = pwrite(segment.fd, data, segment.offset)
+        if written == len(data):
+            segment.offset = end
+        return written
 
     def next_number(self) -> int:
         self.top += 1

@@ -46,6 +46,7 @@ class JournalWriter:
         "_waiters",
         "_wake",
         "append",
+        "append_all",
     )
 
     @classmethod
@@ -113,6 +114,7 @@ class JournalWriter:
         )
         # The port's `append` is the log's own method: every call makes several, and a delegate costs 3 % of each.
         self.append = self._log.append
+        self.append_all = self._log.append_all
         if unsynced is not None and self._log.sync():
             self._publish(last_seq)  # what is missing before this is missing for good: readers need not wait for it
         self._wake.set()  # the second segment is prepared before anyone asks

@@ -33,6 +33,7 @@ def estimated_end(
     upstream_id: str = "",
     ttft_us: int = -1,
     duration_us: int = -1,
+    reported_nusd: int | None = None,
 ) -> AttemptEnd:
     """Closes `hold` with an estimate. Tokens not given are the last PROGRESS's, and before it the hold's estimate.
 
@@ -76,6 +77,7 @@ def estimated_end(
         duration_us=duration_us,
         input_tokens=taken_in,
         output_tokens=put_out,
+        reported_nusd=reported_nusd,
     )
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.core.charge import Charge, CostState, Line, PinnedRate, PriceRow, PriceSheet
 from gateway.core.money import line_nusd
 from gateway.core.usage import Meter, Usage, UsageSource
 from gateway.pricing.rows import STANDARD, billed_tier, row_of, rows_for
 
+FindRows = Callable[[PriceSheet, str, int, int], dict[str, PriceRow]]
+"""`rows_for`, or one that remembers what it found."""
+
 
 def charge(
-    usage: Usage, sheet: PriceSheet | None, at_ms: int, requested_tier: str = "", *, tier_echoed: bool = True
+    usage: Usage,
+    sheet: PriceSheet | None,
+    at_ms: int,
+    requested_tier: str = "",
+    *,
+    tier_echoed: bool = True,
+    find: FindRows | None = None,
 ) -> Charge:
     """What `usage` costs by the prices in effect at `at_ms`, ms UTC.
 
@@ -20,7 +31,7 @@ def charge(
     if sheet is None or usage.fault or usage.source is UsageSource.NONE:
         return _unpriced(usage)
     tier = billed_tier(usage.served_tier, requested_tier, tier_echoed)
-    chosen = rows_for(sheet, tier, usage.input_tokens(), at_ms)
+    chosen = (find or rows_for)(sheet, tier, usage.input_tokens(), at_ms)
     if not chosen:
         return _unpriced(usage)
     lines: list[Line] = []

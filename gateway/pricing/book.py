@@ -6,6 +6,8 @@ For the desk only: workers get compiled sheets and import none of this. Sources 
 2. genai-prices, with its history;
 3. the litellm map: models, tiers and meters genai-prices does not have, and sizes. Of a model that both know it is
    believed only where the two agree on what plain input and output cost today.
+
+Kinds on one's own hardware have explicit rows of 0 for whatever model, source `local`: free is not unknown.
 """
 
 from __future__ import annotations
@@ -60,6 +62,26 @@ VENDORS: dict[str, Vendor] = {
     "openrouter": Vendor("openrouter", "openrouter"),
     "cerebras": Vendor("cerebras", "cerebras"),
     "perplexity": Vendor("perplexity", "perplexity"),
+    "azure_openai": Vendor("azure", "azure"),
+}
+
+FREE_KINDS = frozenset({"llama_cpp", "lm_studio", "nim", "ollama", "sglang", "tgi", "vllm"})
+"""Servers on one's own hardware: a call costs nothing."""
+LOCAL = "local"
+EVERY_MODEL = "*"
+"""The name under which a free kind's prices stand for models that only a wildcard names."""
+_FREE_TIERS = (STANDARD, "flex", "priority", "fast", "scale", "batch")
+_FREE = Draft(
+    tuple(PriceRow("", meter, 0, tier=tier, source=LOCAL) for tier in _FREE_TIERS for meter in Meter),
+)
+_ROUTER, _ROUTED = "huggingface", "huggingface_"
+_PROXIES = frozenset({"litellm", "annex"})
+"""Kinds whose models are named as litellm routes them: `vendor/model`."""
+_UNPRICED = {
+    "hf_endpoint": Draft(unpriced="it is billed by the hour, not by calls"),
+    "nvidia": Draft(unpriced="it is sold by contract, not at a published price"),
+    _ROUTER: Draft(unpriced="no price source knows it at that provider; name one as in openai/gpt-oss-120b:groq"),
+    "litellm": Draft(unpriced="the proxy's own name for it has no price; give it priced_as: openai/… or the like"),
 }
 
 
@@ -78,6 +100,13 @@ class PriceBook:
         own = {model for of_kind, model in self._overrides if of_kind == kind}
         if kind == demo.KIND:
             return sorted(own.union(demo.names()))
+        if kind in FREE_KINDS:
+            return sorted(own.union((EVERY_MODEL,)))
+        if kind == _ROUTER:
+            routed = [
+                (name, id_.removeprefix(_ROUTED)) for id_ in self._genai.ids(_ROUTED) for name in self._genai.names(id_)
+            ]
+            return sorted(own.union(f"{name}:{provider}" for name, provider in routed))
         vendor = VENDORS.get(kind)
         if vendor is None:
             return sorted(own)
@@ -118,9 +147,21 @@ class PriceBook:
         """What the sources together say of a model, without overrides."""
         if kind == demo.KIND:
             return demo.draft(model) or _NOTHING
-        vendor = VENDORS.get(kind)
-        if vendor is None:
+        if kind in FREE_KINDS:
+            return _FREE
+        vendor, name = _vendor(kind, model)
+        found = self._proxied(kind, model) if vendor is None else self._vendor_draft(vendor, name)
+        return found if found.rows or found.unpriced else _UNPRICED.get(kind, found)
+
+    def _proxied(self, kind: str, model: str) -> Draft:
+        second = self._litellm.routed(model) if kind in _PROXIES and "/" in model else None
+        if second is None:
             return _NOTHING
+        return Draft(
+            _completed(second.rows, second.rows), second.context_window, second.max_output_tokens, second.unpriced
+        )
+
+    def _vendor_draft(self, vendor: Vendor, model: str) -> Draft:
         if vendor.fee_prefixes and model.startswith(vendor.fee_prefixes):
             return Draft(unpriced="each call bills a search fee that its usage does not report")
         first = self._genai.draft(vendor.genai, model)
@@ -142,6 +183,18 @@ def sheets_for(
 ) -> dict[str, PriceSheet]:
     """`PriceBook(overrides).sheets_for(kind, models)`, for a single question."""
     return PriceBook(overrides).sheets_for(kind, models)
+
+
+def _vendor(kind: str, model: str) -> tuple[Vendor | None, str]:
+    """Whose prices a model has, and its name there. A router's model says it at the end (`model:groq`), a proxy's at
+    the beginning (`openai/model`, in litellm's names of vendors)."""
+    if kind == _ROUTER:
+        name, _, provider = model.rpartition(":")
+        return (Vendor(_ROUTED + provider, "") if name else None), name
+    if kind in _PROXIES:
+        prefix, _, name = model.partition("/")
+        return next((vendor for vendor in VENDORS.values() if name and vendor.litellm == prefix), None), name
+    return VENDORS.get(kind), model
 
 
 def _order(row: PriceRow) -> tuple[bool, str, str, int, int]:

@@ -6,6 +6,8 @@ counts only if this request can reach it. Reply lines round half-even, so each p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import msgspec
 
 from gateway.core.call import Head
@@ -43,7 +45,26 @@ class Bound(msgspec.Struct, frozen=True):
         return self.input_bound + self.output_bound
 
 
-def hold_bound(head: Head, sheet: PriceSheet | None, at_ms: int, *, implicit_writes: bool = True) -> Bound:
+class Reach(msgspec.Struct, frozen=True):
+    """The rates a request can be billed at: (pico-USD, scale) of input and of output rows, and what is known of them.
+
+    An amount is `rate × tokens / scale` nano-USD. `lines` is how many meters have a rate, `tiers` how many tiers rows.
+    """
+
+    input: tuple[tuple[int, int], ...]
+    output: tuple[tuple[int, int], ...]
+    lines: int
+    tiers: int
+    standard: bool
+
+
+FindReach = Callable[[PriceSheet, frozenset[str] | None, frozenset[str], int, int], Reach]
+"""`reach`, or one that remembers what it found."""
+
+
+def hold_bound(
+    head: Head, sheet: PriceSheet | None, at_ms: int, *, implicit_writes: bool = True, find: FindReach | None = None
+) -> Bound:
     """The proven upper bound of a request to a model with the prices `sheet` at `at_ms`, ms UTC.
 
     `implicit_writes`: the provider writes its prompt cache unasked and bills that (OpenAI does since gpt-5.6), so the
@@ -68,7 +89,9 @@ def hold_bound(head: Head, sheet: PriceSheet | None, at_ms: int, *, implicit_wri
         reason = "it has no known output limit: send max_completion_tokens (or max_tokens)"
     if reason and any(row.rate_pico for row in sheet.rows):  # what is free needs no size
         return Bound(None, input_bound, output_bound, reason)
-    return _price(head, sheet, at_ms, input_bound, output_bound, implicit_writes)
+    tiers = _tiers(head)
+    found = (find or reach)(sheet, tiers, _meters(head, implicit_writes), input_bound, at_ms)
+    return _price(head, sheet, found, tiers, input_bound, output_bound)
 
 
 def _output_bound(head: Head, model_max: int, window: int) -> int | None:
@@ -81,12 +104,11 @@ def _output_bound(head: Head, model_max: int, window: int) -> int | None:
     return model_max or window or None
 
 
-def _price(
-    head: Head, sheet: PriceSheet, at_ms: int, input_bound: int, output_bound: int, implicit_writes: bool
-) -> Bound:
-    tiers = _tiers(head)
-    meters = _meters(head, implicit_writes)
-    input_nusd = output_nusd = -1
+def reach(
+    sheet: PriceSheet, tiers: frozenset[str] | None, meters: frozenset[str], input_bound: int, at_ms: int
+) -> Reach:
+    """The rows of `tiers` (None: any) and `meters` in effect at `at_ms` for a prompt of at most `input_bound`."""
+    rates: dict[bool, dict[tuple[int, int], None]] = {False: {}, True: {}}
     priced: set[str] = set()
     seen: set[str] = set()
     for row in sheet.rows:
@@ -101,23 +123,46 @@ def _price(
         seen.add(row.tier)
         if row.rate_pico:
             priced.add(row.meter)
-        scale = row.per * PICO_PER_NANO
-        if row.meter in OUTPUT_METERS:
-            output_nusd = max(output_nusd, divide_up(row.rate_pico * output_bound, scale))
-        else:
-            input_nusd = max(input_nusd, divide_up(row.rate_pico * input_bound, scale))
+        rates[row.meter in OUTPUT_METERS][row.rate_pico, row.per * PICO_PER_NANO] = None
+    return Reach(_dearest(rates[False]), _dearest(rates[True]), len(priced), len(seen), STANDARD in seen)
+
+
+def _dearest(rates: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Of the rates with one scale only the highest can decide."""
+    highest: dict[int, int] = {}
+    for rate, scale in rates:
+        highest[scale] = max(rate, highest.get(scale, 0))
+    return tuple((rate, scale) for scale, rate in highest.items())
+
+
+def _price(
+    head: Head,
+    sheet: PriceSheet,
+    found: Reach,
+    tiers: frozenset[str] | None,
+    input_bound: int,
+    output_bound: int,
+) -> Bound:
     reason = ""
-    if STANDARD not in seen or input_nusd < 0:
+    if not found.standard or not found.input:
         reason = "it has no price in effect"
-    elif output_bound and output_nusd < 0:
+    elif output_bound and not found.output:
         reason = "it has no price for output"
-    elif tiers is not None and len(tiers) > 1 and len(seen) == 1:
+    elif tiers is not None and len(tiers) > 1 and found.tiers == 1:
         reason = f"it has no price for the service tier {head.service_tier}"
     elif head.audio and not any(row.meter in _AUDIO for row in sheet.rows):
         reason = "it has no price for audio"
     if reason:
         return Bound(None, input_bound, output_bound, reason)
-    return Bound(input_nusd + max(0, output_nusd) + len(priced), input_bound, output_bound)
+    nusd = found.lines + _most(found.input, input_bound) + _most(found.output, output_bound)
+    return Bound(nusd, input_bound, output_bound)
+
+
+def _most(rates: tuple[tuple[int, int], ...], tokens: int) -> int:
+    if len(rates) == 1:
+        rate, scale = rates[0]
+        return divide_up(rate * tokens, scale)
+    return max([divide_up(rate * tokens, scale) for rate, scale in rates], default=0)
 
 
 def _tiers(head: Head) -> frozenset[str] | None:

@@ -59,6 +59,10 @@ class GenaiPrices:
     def _providers(self) -> dict[str, genai.Provider]:
         return {provider.id: provider for provider in all_providers}
 
+    def ids(self, prefix: str) -> list[str]:
+        """The ids of all providers that begin with `prefix`: a router has one for each provider behind it."""
+        return sorted(name for name in self._providers if name.startswith(prefix))
+
     def names(self, provider_id: str) -> list[str]:
         """Every model name the provider's data spells out; names matched only by a pattern are not among them."""
         provider = self._providers.get(provider_id)

@@ -75,16 +75,20 @@ class LitellmMap:
         return f"litellm-map {self.version}"
 
     @cached_property
-    def _models(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Entries by provider and by name without the provider's prefix."""
+    def _entries(self) -> dict[str, dict[str, Any]]:
         digest, name = self._vendored
         packed = (self._folder / name).read_bytes()
         if hashlib.sha256(packed).hexdigest() != digest:
             raise ConfigInvalid(f"{name} is not the file that was vendored: its SHA-256 differs from {SUM_FILE}")
         # Decimal from the text: the file was written from doubles, but must not become doubles again.
         entries: dict[str, dict[str, Any]] = json.loads(gzip.decompress(packed), parse_float=Decimal)
+        return entries
+
+    @cached_property
+    def _models(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Entries by provider and by name without the provider's prefix."""
         models: dict[str, dict[str, dict[str, Any]]] = {}
-        for key, entry in entries.items():
+        for key, entry in self._entries.items():
             provider = entry.get("litellm_provider", "")
             if entry.get("mode") in _MODES:
                 models.setdefault(provider, {})[key.removeprefix(f"{provider}/")] = entry
@@ -97,6 +101,16 @@ class LitellmMap:
         """What is known of a model by its exact name; None: not known."""
         entry = self._models.get(provider, {}).get(model)
         return None if entry is None else _draft(entry, self.source)
+
+    def routed(self, model: str) -> Draft | None:
+        """What is known of a model named as litellm routes it, `vendor/model`. The map files some vendors' models under
+        the bare name, and some vendors in several parts (`bedrock`, `bedrock_converse`)."""
+        vendor, _, name = model.partition("/")
+        for key in (model, name):
+            entry = self._entries.get(key)
+            if entry and entry.get("mode") in _MODES and str(entry.get("litellm_provider", "")).startswith(vendor):
+                return _draft(entry, self.source)
+        return None
 
 
 def _draft(entry: Mapping[str, Any], source: str) -> Draft:

@@ -1,4 +1,4 @@
-"""OpenAI, and anything that speaks its API at another `base_url`."""
+"""OpenAI itself. The dialect's own behaviour, so without a quirk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from gateway.providers.row import OPENAI_RATE_HEADERS, RETRY_HEADERS, UPSTREAM_I
 MEMBER = ProviderRow(
     kind="openai",
     dialect="openai_chat",
+    title="OpenAI",
     base_url="https://api.openai.com/v1",
     credential="env:OPENAI_API_KEY",
     reply_headers=(

@@ -1,15 +1,22 @@
-"""What a vendor's row says, and the one thing done with it: choosing the reply headers a caller may see."""
+"""What a vendor's row says, and what is done with it: URLs, the reply headers a caller may see, what it reports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import msgspec
 
-from gateway.core.config import OnDisconnect
-from gateway.core.quirks import PLAIN, Quirks
+from gateway.core.config import OnDisconnect, ProviderSettings
+from gateway.core.quirks import PLAIN, Quirks, read_amount
 
 HEADER_CHARS_MAX = 512
+CHAT, COMPLETIONS, EMBEDDINGS = "chat.completions", "completions", "embeddings"
+UPSTREAM_ID_NAME = "x-upstream-request-id"
+_V1 = "/v1"
+
+Fault = tuple[str, str]
+"""What is wrong with a provider's settings, and what to do."""
 
 
 class ProviderRow(msgspec.Struct, frozen=True):
@@ -20,11 +27,16 @@ class ProviderRow(msgspec.Struct, frozen=True):
     header of its replies with the name under which callers get it: an allow-list, everything else stays here.
     `forwarded_prefixes` are the request headers of callers that it gets. `on_disconnect` is `cancel` where a closed
     connection stops the billing, `drain` where the call is billed to its end anyway. `genai_prices` is the vendor's id
-    in that price list, empty when it has no prices there.
+    in that price list, empty when it has no prices there; `free` says that a call costs nothing (own hardware).
+    `networks` are the addresses it may have besides public ones. `endpoints` are the surfaces it serves, `paths` where
+    one of them is not at OpenAI's path, appended to the base URL. `deployment_path` is Azure's older form of URL, used
+    where the settings give an `api_version`. `cost_header` is a reply header that says what the call cost, in USD.
+    `unix_socket` names the socket in the run folder of the process of ours that serves this kind.
     """
 
     kind: str
     dialect: str
+    title: str = ""
     base_url: str = ""
     credential: str = ""
     credential_required: bool = True
@@ -36,7 +48,43 @@ class ProviderRow(msgspec.Struct, frozen=True):
     reply_headers: tuple[tuple[str, str], ...] = ()
     forwarded_prefixes: tuple[str, ...] = ()
     genai_prices: str = ""
+    free: bool = False
+    networks: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = (CHAT, COMPLETIONS, EMBEDDINGS)
+    paths: tuple[tuple[str, str], ...] = ()
+    deployment_path: str = ""
+    cost_header: str = ""
+    unix_socket: str = ""
     quirks: Quirks = PLAIN
+
+    def url(self, provider: ProviderSettings, surface_name: str, upstream_path: str, model: str) -> str:
+        """Where a call of a surface goes. `model` stands in the URL only where the provider wants it there."""
+        path = dict(self.paths).get(surface_name, upstream_path)
+        base_url = provider.base_url
+        if self.deployment_path and provider.api_version:
+            if not base_url.endswith(_V1):
+                base_url = base_url.removesuffix("/openai") + self.deployment_path.format(model=quote(model, safe=""))
+            path += f"?api-version={quote(provider.api_version, safe='')}"
+        return base_url + path
+
+    def settings_fault(self, base_url: str, api_version: str) -> Fault | None:
+        """What is wrong with an address and API version for this kind; None when nothing is."""
+        if api_version and not self.deployment_path:
+            return f"{self.kind} takes no api_version", "Remove it"
+        if self.deployment_path and not api_version and not base_url.endswith(_V1):
+            return (
+                f"{self.kind} needs an api_version, or a base_url of its v1 API",
+                "Let base_url end in /openai/v1, or add api_version: '2024-10-21'",
+            )
+        return None
+
+    def not_served(self, surface_name: str, provider: str) -> str:
+        """Empty when a provider of this kind serves the surface; else the message of a 400 that says what it serves."""
+        if surface_name in self.endpoints:
+            return ""
+        return f"The provider {provider} ({self.title or self.kind}) does not serve {surface_name}, only " + (
+            f"{', '.join(self.endpoints)}. Use another model, or another endpoint."
+        )
 
     def caller_headers(self, headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
         """The reply headers for the caller, renamed, from lower-case upstream ones.
@@ -49,6 +97,18 @@ class ProviderRow(msgspec.Struct, frozen=True):
             if value is not None and len(value) <= HEADER_CHARS_MAX and value.isascii() and value.isprintable():
                 kept.append((ours.encode(), value.encode()))
         return tuple(kept)
+
+    def upstream_id(self, headers: Mapping[str, str]) -> str:
+        """The provider's own id of the call, from whichever header it uses; at most 200 characters."""
+        for theirs, ours in self.reply_headers:
+            if ours == UPSTREAM_ID_NAME and theirs in headers:
+                return headers[theirs][:200]
+        return ""
+
+    def reported_nusd(self, headers: Mapping[str, str]) -> int | None:
+        """The cost that a reply's header reports, nano-USD; None without such a header or amount."""
+        said = headers.get(self.cost_header, "") if self.cost_header else ""
+        return read_amount(said) if said else None
 
 
 OPENAI_RATE_HEADERS = tuple(
@@ -63,4 +123,24 @@ RETRY_HEADERS = (
     ("retry-after-ms", "retry-after-ms"),
     ("x-should-retry", "x-should-retry"),
 )
-UPSTREAM_ID = ("x-request-id", "x-upstream-request-id")
+UPSTREAM_ID = ("x-request-id", UPSTREAM_ID_NAME)
+USUAL_HEADERS = (UPSTREAM_ID, *RETRY_HEADERS, *OPENAI_RATE_HEADERS)
+
+LOOPBACK = ("loopback",)
+SHORT_KEEPALIVE_S = 4.0
+"""For servers whose HTTP library closes an idle connection after 5 s (uvicorn, cpp-httplib, Node)."""
+
+BOOKKEEPING = (
+    "store",
+    "metadata",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "service_tier",
+)
+"""Members of OpenAI's requests that are no instruction for the text: rows name those their provider refuses."""
+
+MAX_TOKENS = (("max_completion_tokens", "max_tokens"),)
+"""For providers that know only the older name. Several ignore the newer one, and then write without a limit."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.providers.row import RETRY_HEADERS, UPSTREAM_ID, ProviderRow
+from gateway.providers.row import LOOPBACK, RETRY_HEADERS, UPSTREAM_ID, ProviderRow
 
 MEMBER = ProviderRow(
     kind="simulated",
     dialect="openai_chat",
+    title="Simulated provider",
     credential_required=False,
     reply_headers=(UPSTREAM_ID, *RETRY_HEADERS),
     forwarded_prefixes=("x-sim-",),
+    networks=LOOPBACK,
 )

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.core.charge import PriceSheet
 from gateway.core.config import Deployment, ModelRoute, OnDisconnect, Policy, ProviderSettings
+from gateway.routing.fields import Fault, check_address
 from gateway.routing.policy_bytes import seal
 from gateway.routing.problems import Problem, Problems, did_you_mean, invalid, show
 from gateway.routing.resolve import substitute
@@ -36,6 +37,14 @@ class VendorRow(Protocol):
     def keepalive_s(self) -> float: ...
     @property
     def credential_required(self) -> bool: ...
+    @property
+    def networks(self) -> tuple[str, ...]: ...
+    @property
+    def unix_socket(self) -> str: ...
+
+    def settings_fault(self, base_url: str, api_version: str) -> Fault | None:
+        """What is wrong with an address and API version for this kind, and what to do."""
+        ...
 
 
 Rows = Mapping[str, VendorRow]
@@ -101,13 +110,20 @@ def _settings(entry: ProviderEntry, rows: Rows, problems: Problems) -> ProviderS
         return None
     defaults: dict[str, Value] = {
         "dialect": row.dialect,
-        "base_url": row.base_url,
+        "base_url": row.base_url or (f"http://annex/{entry.name}/v1" if row.unix_socket else ""),
         "credential": row.credential,
         "auth_header": row.auth_header,
         "auth_scheme": row.auth_scheme,
         "on_disconnect": row.on_disconnect,
         "keepalive_s": row.keepalive_s,
+        "networks": row.networks,
+        "unix_socket": "" if "base_url" in values else row.unix_socket,  # an address: an annex that runs elsewhere
     }
+    for name in () if row.unix_socket else ("options", "environment"):
+        if name in values:
+            message = f"provider {entry.name}: {name} are for providers of kind annex, and {kind} is none"
+            problems.add(entry.lines[name], message, "Remove them")
+            return None
     merged = {**defaults, **values}
     merged["base_url"] = str(merged["base_url"]).rstrip("/")
     merged["auth_header"] = str(merged["auth_header"]).lower()
@@ -124,7 +140,20 @@ def _settings(entry: ProviderEntry, rows: Rows, problems: Problems) -> ProviderS
         return None
     if "credential" not in values and not _credential_fits(entry, row, str(merged["base_url"]), problems):
         return None
-    return msgspec.convert({"name": entry.name, "kind": kind, **merged}, ProviderSettings)
+    settings = msgspec.convert({"name": entry.name, "kind": kind, **merged}, ProviderSettings)
+    return settings if _address_fits(entry, row, settings, problems) else None
+
+
+def _address_fits(entry: ProviderEntry, row: VendorRow, settings: ProviderSettings, problems: Problems) -> bool:
+    """Whether the address can be connected to, and is one that this kind of provider understands."""
+    line = entry.lines.get("base_url", entry.line)
+    fault = check_address(settings.base_url, settings.networks)
+    if fault is None:
+        line = entry.lines.get("api_version", line)
+        fault = row.settings_fault(settings.base_url, settings.api_version)
+    if fault is not None:
+        problems.add(line, f"provider {entry.name}: {fault[0]}", fault[1])
+    return fault is None
 
 
 def _credential_fits(entry: ProviderEntry, row: VendorRow, base_url: str, problems: Problems) -> bool:

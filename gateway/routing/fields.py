@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from gateway.routing.problems import show
+from gateway.core.addresses import check_networks, forbidden, literal_address
+from gateway.routing.problems import did_you_mean, show
 
 Fault = tuple[str, str]
 """What is wrong with a value, and what to do."""
@@ -17,7 +18,11 @@ Fault = tuple[str, str]
 class Form(StrEnum):
     TEXT = "text"
     SECONDS = "seconds"
+    COUNT = "count"
     HEADERS = "headers"
+    NETWORKS = "networks"
+    OPTIONS = "options"
+    VARIABLES = "variables"
 
 
 class Field(NamedTuple):
@@ -40,9 +45,18 @@ URL_PATTERN = r"^https?://[^/?#@\s]+[^?#\s]*$"
 HEADER_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 HEADER_VALUE_PATTERN = r"^[\x20-\x7e]*$"
 MODEL_PATTERN = r"^[\x21-\x7e]{1,256}$"
+NETWORK_PATTERN = r"^(loopback|private|[0-9A-Fa-f.:]+(/[0-9]{1,3})?)$"
+VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_HEADERS = 32
+MAX_NETWORKS = 32
+OPTION_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+OPTION_VALUE_PATTERN = r"^[\x20-\x7e]{0,4096}$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+MAX_OPTIONS = 64
+NETWORK_WORDS = ("loopback", "private")
 _NAME, _REFERENCE, _HEADER = re.compile(NAME_PATTERN), re.compile(REFERENCE_PATTERN), re.compile(HEADER_PATTERN)
 _HEADER_VALUE, _MODEL = re.compile(HEADER_VALUE_PATTERN), re.compile(MODEL_PATTERN)
+_VERSION = re.compile(VERSION_PATTERN)
 
 _OURS = frozenset(
     {
@@ -115,6 +129,36 @@ def check_url(text: str) -> Fault | None:
     return None
 
 
+def check_network(text: str) -> Fault | None:
+    """One entry of `networks`: a word, or a network with its prefix."""
+    try:
+        check_networks((text,))
+    except ValueError:
+        words = " or ".join(NETWORK_WORDS)
+        return f"{show(text)} is no network", did_you_mean(
+            text, NETWORK_WORDS, f"Write {words}, or one like 10.1.0.0/16"
+        )
+    return None
+
+
+def check_address(url: str, networks: tuple[str, ...]) -> Fault | None:
+    """A URL whose host is an address, or this host by name, that may not be connected to. Other names are checked when
+    they are resolved."""
+    host = urlsplit(url).hostname or ""
+    address = literal_address(host) or ("127.0.0.1" if host == "localhost" or host.endswith(".localhost") else "")
+    why = forbidden(address, networks) if address else ""
+    if not why:
+        return None
+    reason, _, remedy = why.partition("; ")
+    return f"base_url may not go to {host}: {reason}", remedy[:1].upper() + remedy[1:]
+
+
+def check_version(text: str) -> Fault | None:
+    if _VERSION.fullmatch(text):
+        return None
+    return f"{show(text)} is no API version", "Write it like '2024-10-21', in quotes"
+
+
 def check_path(text: str) -> Fault | None:
     if text.startswith("/") and text.isprintable():
         return None
@@ -148,6 +192,29 @@ def check_scheme(text: str) -> Fault | None:
     return f"{show(text)} is no authentication scheme", "Write Bearer, or '' for the bare credential"
 
 
+_SECRET_OPTION = re.compile(r"(^|_)(api_key|key|secret|token|password|secret_access_key|session_token)$")
+_ANNEX_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "logger_fn", "num_retries", "max_retries"})
+
+
+def check_option(name: str, value: str) -> Fault | None:
+    """One of `options:`. A value that must be a secret is a reference, and is never repeated."""
+    if not re.fullmatch(OPTION_PATTERN, name) or name in _ANNEX_OPTIONS:
+        return f"{show(name)} cannot be an option", "Use litellm's name of a setting of the vendor, like aws_region_name"
+    if not re.fullmatch(OPTION_VALUE_PATTERN, value):
+        return f"the value of option {name} must be printable ASCII on one line of at most 4096 characters", ""
+    if value.startswith(("env:", "file:")):
+        return check_reference(value)
+    if _SECRET_OPTION.search(name):
+        return f"option {name} holds a secret itself (its text is not shown here)", "Write env:NAME or file:/path"
+    return None
+
+
+def check_variable(name: str) -> Fault | None:
+    if re.fullmatch(VARIABLE_PATTERN, name):
+        return None
+    return f"{show(name)} cannot be the name of an environment variable", "Write it like AWS_PROFILE"
+
+
 PROVIDER_FIELDS: tuple[Field, ...] = (
     Field(
         "kind",
@@ -169,6 +236,25 @@ PROVIDER_FIELDS: tuple[Field, ...] = (
         "ca_bundle", "A PEM file of certificate authorities, instead of the system's.", check=check_path, pattern="^/"
     ),
     Field(
+        "client_certificate",
+        "A PEM file with a client certificate and its key, for providers that ask for one.",
+        check=check_path,
+        pattern="^/",
+    ),
+    Field(
+        "networks",
+        "Addresses it may have besides public ones: loopback, private, or networks like 10.1.0.0/16.",
+        Form.NETWORKS,
+        check=check_network,
+        pattern=NETWORK_PATTERN,
+    ),
+    Field(
+        "api_version",
+        "Azure's API version, which makes URLs with the deployment in them; its v1 API needs none.",
+        check=check_version,
+        pattern=VERSION_PATTERN,
+    ),
+    Field(
         "proxy",
         "An HTTP proxy for this provider; the environment's proxies are not used.",
         check=check_url,
@@ -186,10 +272,13 @@ PROVIDER_FIELDS: tuple[Field, ...] = (
         low=0,
         high=3600,
     ),
+    Field("connections_max", "How many connections it gets at a time.", Form.COUNT, low=1, high=100_000),
     Field("connect_timeout_s", "How long connecting may take.", Form.SECONDS, low=0.1, high=300),
     Field("timeout_s", "How long a whole call may take.", Form.SECONDS, low=0.1, high=86_400),
     Field("idle_timeout_s", "How long a reply may send nothing.", Form.SECONDS, low=0.1, high=86_400),
     Field("headers", "Headers sent with every call, never secrets.", Form.HEADERS),
+    Field("options", "Kind annex: litellm's settings of the vendor; secrets as env:NAME or file:/path.", Form.OPTIONS),
+    Field("environment", "Kind annex: variables that the vendor's own SDK reads.", Form.VARIABLES),
 )
 
 DEPLOYMENT_FIELDS: tuple[Field, ...] = (

@@ -29,7 +29,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def sheet_key(kind: str, deployment: Deployment) -> str:
-    """Where a policy keeps the prices of a deployment."""
+    """Where a policy keeps the prices of a deployment. A kind whose every model costs the same has `kind/*` besides."""
     return f"{kind}/{deployment.priced_as or deployment.model}"
 
 
@@ -43,7 +43,8 @@ def plan(policy: Policy, key: KeyRecord, model: str) -> Plan:
     steps = []
     for deployment in route.deployments:
         provider = policy.providers[deployment.provider]
-        steps.append(Step(deployment, provider, policy.sheets.get(sheet_key(provider.kind, deployment))))
+        sheet = policy.sheets.get(sheet_key(provider.kind, deployment)) or policy.sheets.get(f"{provider.kind}/*")
+        steps.append(Step(deployment, provider, sheet))
     return Plan(model, route, tuple(steps))
 
 

@@ -120,5 +120,6 @@ def _priced(policy: Policy) -> Iterable[tuple[ModelRoute, str]]:
             continue
         head = f"{policy.providers[deployment.provider].kind}/{before}"
         for sheet_key in policy.sheets:
-            if sheet_key.startswith(head) and sheet_key.endswith(after) and len(sheet_key) > len(head) + len(after):
+            named = "*" not in sheet_key and len(sheet_key) > len(head) + len(after)
+            if named and sheet_key.startswith(head) and sheet_key.endswith(after):
                 yield wildcard, sheet_key[len(head) : len(sheet_key) - len(after)]

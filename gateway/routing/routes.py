@@ -10,21 +10,25 @@ import yaml
 from gateway.routing.fields import (
     DEPLOYMENT_FIELDS,
     MAX_HEADERS,
+    MAX_NETWORKS,
+    MAX_OPTIONS,
     PROVIDER_FIELDS,
     SECTIONS,
     Field,
     Form,
     check_model,
     check_name,
+    check_option,
     check_static_header,
+    check_variable,
 )
 from gateway.routing.problems import Problems, did_you_mean, show
-from gateway.routing.yaml_nodes import Member, compose, line_of, members, read_number, read_text
+from gateway.routing.yaml_nodes import Member, compose, items, line_of, members, read_number, read_text
 
 MAX_TEXT_CHARACTERS = 4 * 1024 * 1024
 _ONE_DEPLOYMENT = "a model goes to one deployment for now; fallbacks and weights are not there yet"
 
-Value = str | float | tuple[tuple[str, str], ...]
+Value = str | float | tuple[tuple[str, str], ...] | tuple[str, ...]
 
 
 class ProviderEntry(NamedTuple):
@@ -219,10 +223,19 @@ def _read_fields(
 
 
 def _read_value(member: Member, what: str, field: Field, problems: Problems) -> Value | None:
-    if field.form is Form.SECONDS:
-        return read_number(member.value, what, field.low, field.high, problems)
-    if field.form is Form.HEADERS:
-        return _read_headers(member.value, what, problems)
+    match field.form:
+        case Form.SECONDS:
+            return read_number(member.value, what, field.low, field.high, problems)
+        case Form.COUNT:
+            return _read_count(member.value, what, field, problems)
+        case Form.HEADERS:
+            return _read_headers(member.value, what, problems)
+        case Form.NETWORKS:
+            return _read_networks(member.value, what, field, problems)
+        case Form.OPTIONS:
+            return _read_options(member.value, what, problems)
+        case Form.VARIABLES:
+            return _read_variables(member.value, what, problems)
     text = read_text(member.value, what, problems)
     if text is None:
         return None
@@ -236,6 +249,56 @@ def _read_value(member: Member, what: str, field: Field, problems: Problems) -> 
         problems.add(member.line, f"{what}: {message}", suggestion)
         return None
     return text
+
+
+def _read_count(node: yaml.Node, what: str, field: Field, problems: Problems) -> int | None:
+    number = read_number(node, what, field.low, field.high, problems)
+    if number is None or number.is_integer():
+        return None if number is None else int(number)
+    problems.add(line_of(node), f"{what} must be a whole number", "")
+    return None
+
+
+def _read_networks(node: yaml.Node, what: str, field: Field, problems: Problems) -> tuple[str, ...] | None:
+    """A list of texts that the field's check accepts. An empty one means: public addresses only."""
+    before = len(problems)
+    found: list[str] = []
+    for item in items(node, what, MAX_NETWORKS, "Write it like [loopback]", problems):
+        text = read_text(item, what, problems)
+        fault = field.check(text) if text is not None and field.check is not None else None
+        if fault is not None:
+            problems.add(line_of(item), f"{what}: {fault[0]}", fault[1])
+        elif text is not None:
+            found.append(text)
+    return tuple(dict.fromkeys(found)) if len(problems) == before else None
+
+
+def _read_options(node: yaml.Node, what: str, problems: Problems) -> tuple[tuple[str, str], ...] | None:
+    before = len(problems)
+    found: dict[str, str] = {}
+    for member in members(node, what, problems):
+        value = read_text(member.value, f"{what}: {member.name[:60]}", problems)
+        fault = check_option(member.name, value) if value is not None else None
+        if fault is not None:
+            problems.add(member.line, f"{what}: {fault[0]}", fault[1])
+        elif value is not None:
+            found[member.name] = value
+    if len(found) > MAX_OPTIONS:
+        problems.add(line_of(node), f"{what}: over {MAX_OPTIONS} options", "Remove some")
+    return tuple(sorted(found.items())) if len(problems) == before else None
+
+
+def _read_variables(node: yaml.Node, what: str, problems: Problems) -> tuple[str, ...] | None:
+    before = len(problems)
+    found: set[str] = set()
+    for item in items(node, what, MAX_OPTIONS, "Write it like [AWS_PROFILE]", problems):
+        name = read_text(item, what, problems)
+        fault = check_variable(name) if name is not None else None
+        if fault is not None:
+            problems.add(line_of(item), f"{what}: {fault[0]}", fault[1])
+        elif name is not None:
+            found.add(name)
+    return tuple(sorted(found)) if len(problems) == before else None
 
 
 def _read_headers(node: yaml.Node, what: str, problems: Problems) -> tuple[tuple[str, str], ...] | None:

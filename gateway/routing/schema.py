@@ -12,10 +12,15 @@ from gateway.routing.fields import (
     HEADER_PATTERN,
     HEADER_VALUE_PATTERN,
     MAX_HEADERS,
+    MAX_NETWORKS,
+    MAX_OPTIONS,
     MODEL_PATTERN,
     NAME_PATTERN,
+    OPTION_PATTERN,
+    OPTION_VALUE_PATTERN,
     PROVIDER_FIELDS,
     SECTIONS,
+    VARIABLE_PATTERN,
     Field,
     Form,
 )
@@ -85,9 +90,20 @@ def _value(field: Field) -> Schema:
     match field.form:
         case Form.SECONDS:
             return {**schema, "type": "number", "minimum": field.low, "maximum": field.high}
+        case Form.COUNT:
+            return {**schema, "type": "integer", "minimum": int(field.low), "maximum": int(field.high)}
+        case Form.NETWORKS:
+            entry: Schema = {"type": "string", "pattern": field.pattern}
+            return {**schema, "type": "array", "items": entry, "maxItems": MAX_NETWORKS}
         case Form.HEADERS:
             texts: Schema = {"type": "string", "pattern": HEADER_VALUE_PATTERN, "maxLength": 4096}
             return {**schema, **_named(HEADER_PATTERN, texts), "maxProperties": MAX_HEADERS}
+        case Form.OPTIONS:
+            values: Schema = {"type": "string", "pattern": OPTION_VALUE_PATTERN}
+            return {**schema, **_named(OPTION_PATTERN, values), "maxProperties": MAX_OPTIONS}
+        case Form.VARIABLES:
+            names: Schema = {"type": "string", "pattern": VARIABLE_PATTERN}
+            return {**schema, "type": "array", "items": names, "maxItems": MAX_OPTIONS}
         case Form.TEXT:
             if field.choices:
                 return {**schema, "enum": list(field.choices)}

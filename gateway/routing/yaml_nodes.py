@@ -85,6 +85,17 @@ def members(node: yaml.Node, what: str, problems: Problems) -> list[Member]:
     return list(found.values())
 
 
+def items(node: yaml.Node, what: str, most: int, example: str, problems: Problems) -> list[yaml.Node]:
+    """The items of a list, at most `most`; none after adding a problem."""
+    if not isinstance(node, yaml.SequenceNode):
+        problems.add(line_of(node), f"{what} must be a list", example)
+        return []
+    if len(node.value) > most:
+        problems.add(line_of(node), f"{what} has over {most} entries", "Remove some")
+        return []
+    return list(node.value)
+
+
 def read_text(node: yaml.Node, what: str, problems: Problems) -> str | None:
     """The text of a scalar that is text to YAML too; None after adding a problem."""
     if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "str":

@@ -45,6 +45,9 @@ CLUSTERED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 _BEGIN = "faregate_begin"
 _BAD_DATA_STATES = ("22", "23", "54")
 """SQLSTATE classes that blame a row: data exception, integrity violation, program limit (a key too long to index)."""
+_MOVED = "23514"
+"""Check violation. No table of ours has a check: a partition was made while the row was on its way to the default one.
+The same row is taken when it comes again."""
 
 
 def schema_of(part: Part) -> str:
@@ -124,15 +127,15 @@ def store_errors() -> Iterator[None]:
 
 def is_data_fault(error: BaseException) -> bool:
     """True when a statement failed because of a value in it (too large, NUL, constraint), not because of the server."""
+    original = error.orig if isinstance(error, sa_exc.DBAPIError) else error  # COPY goes past SQLAlchemy
+    state = getattr(original, "sqlstate", None)
+    if isinstance(state, str):
+        return state[:2] in _BAD_DATA_STATES and state != _MOVED
     if isinstance(error, sa_exc.IntegrityError | sa_exc.DataError | OverflowError | UnicodeError):
         return True
     if isinstance(error, sa_exc.DBAPIError):
         if error.connection_invalidated:
             return False
-        original = error.orig
-        state = getattr(original, "sqlstate", None)
-        if isinstance(state, str):
-            return state[:2] in _BAD_DATA_STATES
         # asyncpg refuses a value it cannot encode before sending it: a ValueError beneath the DB-API error.
         cause = original.__cause__ if original is not None else None
         return isinstance(original, OverflowError | UnicodeError) or isinstance(cause, ValueError | OverflowError)

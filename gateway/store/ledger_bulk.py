@@ -1,13 +1,17 @@
-"""INSERT of many rows with its SQL written once.
+"""Many rows in one go, with the SQL written once.
 
-SQLAlchemy's own bulk insert builds a dictionary of parameters a row and costs as much as all of the rest of the loader;
-here rows go to the driver as they are. SQLite gets one VALUES list, PostgreSQL one array a column (`unnest`), which
-keeps its statement's text and plan the same for every batch. Names come from the tables, values only as parameters.
+`PlainInsert` puts rows in as they are: binary COPY into the table itself on PostgreSQL, a prepared INSERT on SQLite. It
+asks nothing back, so a row that is there already is an error. `BulkInsert` has an ON CONFLICT clause and says which
+rows were written; it costs more than twice as much: SQLite gets one VALUES list, PostgreSQL one array a column
+(`unnest`). SQLAlchemy's own bulk insert would cost as much as all of the rest of the loader. Nothing here uses a
+temporary table: one a batch would grow PostgreSQL's catalogue by fifty rows each time, and is slower.
+
+Names come from the tables, values only as parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -47,43 +51,85 @@ def add_up(table: Table) -> str:
     return f"ON CONFLICT ({_names(key)}) DO UPDATE SET {updates}"
 
 
-class BulkInsert:
-    """INSERT INTO `table` of the ledger with a fixed ON CONFLICT clause; returns `returning` of the rows written."""
+class PlainInsert:
+    """Rows into `table` of the ledger that cannot be there yet. `absent` are columns the schema does not have."""
 
-    def __init__(self, table: Table, conflict: str = "", returning: Iterable[str] = ()) -> None:
-        columns = [column.name for column in table.columns]
+    def __init__(self, table: Table, absent: Collection[str] = ()) -> None:
+        self._table = table.name
+        self._columns = _columns(table, absent)
+        self._take: Callable[[Row], tuple[Any, ...]] = itemgetter(*self._columns)
+        marks = ", ".join("?" * len(self._columns))
+        self._statement = f'INSERT INTO "{table.name}" ({_names(self._columns)}) VALUES ({marks})'  # noqa: S608
+
+    async def run(self, connection: AsyncConnection, rows: Iterable[Row]) -> None:
+        """All rows or an error that blames the data: SQLAlchemy's, or asyncpg's own.
+
+        The transaction must have begun on the server: COPY goes to the driver's connection, past SQLAlchemy's begin.
+        """
+        tuples = list(map(self._take, rows))
+        if not tuples:
+            return
+        if is_sqlite(connection):
+            await connection.exec_driver_sql(self._statement, tuples)
+            return
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.copy_records_to_table(
+            self._table, schema_name=schema_of("ledger"), columns=self._columns, records=tuples
+        )
+
+
+class BulkInsert:
+    """INSERT INTO `table` of the ledger with a fixed ON CONFLICT clause. `returning` is what `run` says of the rows."""
+
+    def __init__(
+        self, table: Table, conflict: str = "", returning: Iterable[str] = (), absent: Collection[str] = ()
+    ) -> None:
+        columns = _columns(table, absent)
         self._take: Callable[[Row], tuple[Any, ...]] = itemgetter(*columns)
         self._rows_at_once = SQLITE_VARIABLES // len(columns)
         self._values = f"({', '.join('?' * len(columns))})"
-        self._head = f'INTO {{0}}"{table.name}" AS stored ({_names(columns)})'
-        self._arrays = ", ".join(f"${number}::{_array(c.type)}" for number, c in enumerate(table.columns, start=1))
-        self._tail = conflict
-        self._returns = bool(returning)
-        if self._returns:
-            self._tail += f" RETURNING {_names(returning)}"
+        head = f'"{table.name}" AS stored ({_names(columns)})'
+        kinds = (table.columns[word].type for word in columns)
+        arrays = ", ".join(f"${number}::{_array(kind)}" for number, kind in enumerate(kinds, start=1))
+        self._sqlite = f"INSERT INTO {head} VALUES "  # noqa: S608
+        self._postgres = f"INSERT INTO {schema_of('ledger')}.{head} SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
+        self._conflict = conflict
+        self._returning = f" RETURNING {_names(returning)}"
 
     async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
-        """Inserts `rows`. Without `returning` the answer is empty."""
+        """Inserts `rows`; `returning` of those that were written."""
         if not rows:
             return set()
-        tuples = [self._take(row) for row in rows]
+        tuples = list(map(self._take, rows))
         if not is_sqlite(connection):
-            head = self._head.format(f"{schema_of('ledger')}.")
-            statement = f"INSERT {head} SELECT * FROM unnest({self._arrays}) {self._tail}"  # noqa: S608
-            return await self._execute(connection, statement, tuple(map(list, zip(*tuples, strict=True))))
+            result = await connection.exec_driver_sql(self._postgres + self._returning, _turned(tuples))
+            return {tuple(row) for row in result}
         written: set[tuple[Any, ...]] = set()
-        head = self._head.format("")
         for start in range(0, len(tuples), self._rows_at_once):
             chunk = tuples[start : start + self._rows_at_once]
-            statement = f"INSERT {head} VALUES {', '.join([self._values] * len(chunk))} {self._tail}"  # noqa: S608
-            written |= await self._execute(connection, statement, tuple(chain.from_iterable(chunk)))
+            values = ", ".join([self._values] * len(chunk))
+            statement = f"{self._sqlite}{values} {self._conflict}{self._returning}"
+            written |= set(map(tuple, await connection.exec_driver_sql(statement, tuple(chain.from_iterable(chunk)))))
         return written
 
-    async def _execute(
-        self, connection: AsyncConnection, statement: str, parameters: tuple[Any, ...]
-    ) -> set[tuple[Any, ...]]:
-        result = await connection.exec_driver_sql(statement, parameters)
-        return {tuple(row) for row in result} if self._returns else set()
+    async def count(self, connection: AsyncConnection, rows: Iterable[Row]) -> int:
+        """Inserts `rows`; how many were written. Cheaper than `run`."""
+        tuples = list(map(self._take, rows))
+        if not tuples:
+            return 0
+        if is_sqlite(connection):
+            statement = f"{self._sqlite}{self._values} {self._conflict}"
+            return (await connection.exec_driver_sql(statement, tuples)).rowcount
+        return (await connection.exec_driver_sql(self._postgres, _turned(tuples))).rowcount
+
+
+def _turned(tuples: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
+    """Rows as columns."""
+    return tuple(map(list, zip(*tuples, strict=True)))
+
+
+def _columns(table: Table, absent: Collection[str]) -> list[str]:
+    return [column.name for column in table.columns if column.name not in absent]
 
 
 def _names(words: Iterable[str]) -> str:

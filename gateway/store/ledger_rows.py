@@ -137,10 +137,9 @@ def clean(text: str) -> str:
 
 def name(text: str) -> str:
     """Text that is indexed: clean and at most NAME_BYTES long."""
-    text = clean(text)
-    if len(text) <= _SHORT_CHARACTERS:
+    if len(text) <= _SHORT_CHARACTERS and "\x00" not in text:
         return text
-    return text.encode()[:NAME_BYTES].decode(errors="ignore")
+    return clean(text).encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def json_text(value: Any) -> str:
@@ -303,6 +302,7 @@ def posting_row(entry: Entry, end: AttemptEnd) -> Row:
         "upstream_id": clean(end.upstream_id),
         "ttft_us": end.ttft_us,
         "duration_us": end.duration_us,
+        "reported_nusd": end.reported_nusd,
     }
 
 
@@ -333,6 +333,7 @@ def void_row(entry: Entry, void: Void) -> Row:
         "upstream_id": "",
         "ttft_us": -1,
         "duration_us": -1,
+        "reported_nusd": None,
     }
 
 

@@ -153,6 +153,7 @@ class PostingTable(LedgerTable, table=True):
     upstream_id: str = Field(sa_type=TEXT)
     ttft_us: int = Field(sa_type=BIG)
     duration_us: int = Field(sa_type=BIG)
+    reported_nusd: int | None = Field(default=None, sa_type=BIG)
 
 
 class LedgerLineTable(LedgerTable, table=True):
@@ -243,6 +244,18 @@ class RefusalStatTable(LedgerTable, table=True):
     count: int = Field(sa_type=BIG)
 
 
+class DetachedTable(LedgerTable, table=True):
+    """A partition that was taken out of the ledger: `name` of what was `table_name`, up to `to_ms`."""
+
+    __tablename__ = "detached"
+    __table_args__ = (STRICT,)
+
+    name: str = Field(primary_key=True, sa_type=TEXT)
+    table_name: str = Field(sa_type=TEXT)
+    to_ms: int = Field(sa_type=BIG)
+    detached_ms: int = Field(sa_type=BIG)
+
+
 CALL = table_of(CallTable)
 ATTEMPT = table_of(AttemptTable)
 POSTING = table_of(PostingTable)
@@ -251,3 +264,4 @@ ROLLUP_HOUR = table_of(RollupHourTable)
 JOURNAL_CURSOR = table_of(JournalCursorTable)
 DEAD_LETTER = table_of(DeadLetterTable)
 REFUSAL_STAT = table_of(RefusalStatTable)
+DETACHED = table_of(DetachedTable)

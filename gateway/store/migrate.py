@@ -24,13 +24,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateSchema
 
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import BadRequest, StoreUnavailable
+from gateway.store import months
 from gateway.store.engine import Part, is_sqlite, open_engine, reading, schema_of, writing
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 LOCK_WAIT_S = 60.0
 _LOCK_POLL_S = 0.05
-_ADVISORY_LOCK = 0x66617265_67617465  # "faregate": one for both parts, they are seldom and short
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,19 @@ async def upgrade(url: str, data_dir: Path, part: Part, revision: str = "head") 
     Raises StoreUnavailable: SQL does not answer, another run holds the lock for over a minute, or the schema was
     written by a newer version (nothing is changed then).
     """
-    return await _run(url, data_dir, part, lambda config: command.upgrade(config, revision))
+    return await _run(url, data_dir, part, lambda config: command.upgrade(config, revision), after=_make_months)
 
 
 async def downgrade(url: str, data_dir: Path, part: Part, revision: str) -> SchemaStatus:
-    """Back to `revision` (`base`: nothing left). Drops what later revisions added, with its data."""
-    return await _run(url, data_dir, part, lambda config: command.downgrade(config, revision))
+    """Back to `revision` (`base`: nothing left). Drops what later revisions added, with its data.
+
+    Raises BadRequest for a revision that does not exist or is later than where the schema is; StoreUnavailable.
+    """
+
+    def allowed(connection: Connection, part: Part) -> None:
+        _back(connection, part, revision)
+
+    return await _run(url, data_dir, part, lambda config: command.downgrade(config, revision), before=allowed)
 
 
 async def status(url: str, data_dir: Path, part: Part) -> SchemaStatus:
@@ -104,13 +111,35 @@ def head(part: Part) -> str:
     return found
 
 
-async def _run(url: str, data_dir: Path, part: Part, act: Callable[[Config], None]) -> SchemaStatus:
+def _back(connection: Connection, part: Part, revision: str) -> None:
+    """Raises BadRequest when a part cannot be taken back to a revision from where it is."""
+    current = _current(connection, part)
+    known = {script.revision for script in ScriptDirectory.from_config(_config(part)).walk_revisions()}
+    if revision not in known | {"base"}:
+        raise BadRequest(
+            f"the {part} schema has no revision {revision!r}: use base or one of {', '.join(sorted(known))}"
+        )
+    if revision != "base" and (current is None or current < revision):
+        raise BadRequest(f"the {part} schema is at {current or 'nothing'}, which is before {revision}")
+
+
+async def _run(
+    url: str,
+    data_dir: Path,
+    part: Part,
+    act: Callable[[Config], None],
+    *,
+    before: Callable[[Connection, Part], None] = lambda connection, part: None,
+    after: Callable[[Connection, Part], None] = lambda connection, part: None,
+) -> SchemaStatus:
     engine = open_engine(url, data_dir, part)
     try:
         async with _lock(engine, data_dir, part), writing(engine) as connection:
             if not is_sqlite(engine):
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+                await connection.run_sync(months.take_turn)
+            await connection.run_sync(before, part)
             await connection.run_sync(_act, part, act)
+            await connection.run_sync(after, part)
         return await status_of(engine, part)
     finally:
         await engine.dispose()
@@ -129,6 +158,13 @@ def _act(connection: Connection, part: Part, act: Callable[[Config], None]) -> N
     config.attributes["connection"] = connection
     config.attributes["schema"] = schema
     act(config)
+
+
+def _make_months(connection: Connection, part: Part) -> None:
+    """The months to come, for those whose bookkeeper may not make them."""
+    if part == "ledger" and months.has_months(connection):
+        now_ms = months.now_of(connection)
+        months.make_months(connection, (months.month_start(now_ms, ahead) for ahead in range(months.MONTHS_AHEAD + 1)))
 
 
 def _current(connection: Connection, part: Part) -> str | None:

@@ -1,12 +1,16 @@
-"""Reads of the ledger for people: spend from rollups, calls and attempts by index. All in one read transaction each."""
+"""Reads of the ledger for people: spend from rollups, calls and attempts by index. All in one read transaction each.
+
+On PostgreSQL they open only the months they need. A call's id is made of the time at which it starts (flow/run.py), so
+a period is a range of ids; a day is added on both sides, which costs nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, String, and_, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, String, cast, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.core.charge import Line
@@ -18,8 +22,11 @@ from gateway.core.queries import SPEND_DIMENSIONS, AttemptRow, CallRow, Freshnes
 from gateway.store.engine import is_sqlite, reading
 from gateway.store.ledger_rows import HOUR_MS, RUNNING
 from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, JOURNAL_CURSOR, LEDGER_LINE, POSTING, ROLLUP_HOUR
+from gateway.store.months import first_id
 
 MOST_ROWS = 10_000
+DAY_MS = 24 * HOUR_MS
+_LOOK_BACK_DAYS = (14, 120)
 _COLUMN_OF = {
     "org": "org",
     "team": "team",
@@ -89,9 +96,9 @@ class SqlLedgerQueries:
             query = query.where(tuple_(table.started_ms, table.call_id) < tuple_(before_ms, raw))
         elif before_ms is not None:
             query = query.where(table.started_ms < before_ms)
-        query = query.order_by(table.started_ms.desc(), table.call_id.desc()).limit(_bounded(limit))
+        query = query.order_by(table.started_ms.desc(), table.call_id.desc())
         async with reading(self._engine) as connection:
-            rows = (await connection.execute(query)).all()
+            rows = await _page(connection, query, before_ms, _bounded(limit))
         return [_call_row(row) for row in rows]
 
     async def call(self, scope: QueryScope, call_id: bytes) -> tuple[CallRow, tuple[AttemptRow, ...]] | None:
@@ -101,7 +108,7 @@ class SqlLedgerQueries:
             row = found.first()
             if row is None:
                 return None
-            attempts = await _attempts(connection, call_id)
+            attempts = await _attempts(connection, row)
         return _call_row(row), attempts
 
     async def freshness(self) -> Freshness:
@@ -138,77 +145,98 @@ def _bounded(limit: int) -> int:
     return max(1, min(limit, MOST_ROWS))
 
 
-async def _attempts(connection: AsyncConnection, call_id: bytes) -> tuple[AttemptRow, ...]:
-    joined: Select[Any] = (
-        select(ATTEMPT.c.attempt_id, ATTEMPT.c.number, ATTEMPT.c.deployment, ATTEMPT.c.bound_nusd)
-        .add_columns(*(POSTING.c[word] for word in _POSTED))
-        .select_from(
-            ATTEMPT.outerjoin(
-                POSTING,
-                and_(
-                    POSTING.c.attempt_id == ATTEMPT.c.attempt_id,
-                    POSTING.c.kind == "attempt",
-                    POSTING.c.revision == 0,
-                ),
-            )
-        )
-        .where(ATTEMPT.c.call_id == call_id)
-        .order_by(ATTEMPT.c.number, ATTEMPT.c.seq)
-    )
-    attempts = (await connection.execute(joined)).all()
+async def _page(connection: AsyncConnection, query: Select[Any], before_ms: int | None, limit: int) -> list[Row[Any]]:
+    """The first rows of a query for calls: those of the last weeks, and only if they are too few, further back.
+
+    Rows of the future, made under a wrong clock, are on the first page: it has no end.
+    """
+    limited = query.limit(limit)
+    if is_sqlite(connection):
+        return list((await connection.execute(limited)).all())
+    table = CALL.c
+    latest_ms = before_ms
+    if latest_ms is None:
+        latest_ms = (await connection.execute(select(func.max(JOURNAL_CURSOR.c.newest_ms)))).scalar() or 0
+    else:
+        limited = limited.where(table.call_id < first_id(latest_ms + DAY_MS))
+    for days in _LOOK_BACK_DAYS:
+        since_ms = latest_ms - days * DAY_MS
+        near = limited.where(table.started_ms >= since_ms, table.call_id >= first_id(since_ms - DAY_MS))
+        rows = list((await connection.execute(near)).all())
+        if len(rows) == limit:
+            return rows
+    return list((await connection.execute(limited)).all())
+
+
+async def _attempts(connection: AsyncConnection, call: Row[Any]) -> tuple[AttemptRow, ...]:
+    """A call's attempts, looked for where its time says, and everywhere if some are missing there."""
+    table = ATTEMPT.c
+    query: Select[Any] = select(table.attempt_id, table.number, table.deployment, table.bound_nusd)
+    query = query.where(table.call_id == call.call_id).order_by(table.number, table.seq)
+    last_ms = max(call.started_ms, call.ended_ms or 0) + DAY_MS
+    near = query.where(table.attempt_id >= first_id(call.started_ms - DAY_MS), table.attempt_id < first_id(last_ms))
+    attempts = (await connection.execute(near)).all()
+    if len(attempts) < call.attempts:
+        attempts = (await connection.execute(query)).all()
+    ids = [row.attempt_id for row in attempts]
+    # All columns there are: the schema may be one revision behind.
+    asked: Select[Any] = select(literal_column("*")).select_from(POSTING).where(*_first_end(POSTING.c, ids))
+    posted = {row.attempt_id: row._mapping for row in await connection.execute(asked)}
     lines: dict[bytes, list[Line]] = {}
-    wanted = (
-        select(LEDGER_LINE)
-        .where(LEDGER_LINE.c.attempt_id.in_([row.attempt_id for row in attempts]))
-        .where(LEDGER_LINE.c.kind == "attempt", LEDGER_LINE.c.revision == 0)
-        .order_by(LEDGER_LINE.c.attempt_id, LEDGER_LINE.c.line_no)
-    )
-    for row in await connection.execute(wanted):
+    wanted = select(LEDGER_LINE).where(*_first_end(LEDGER_LINE.c, ids))
+    for row in await connection.execute(wanted.order_by(LEDGER_LINE.c.attempt_id, LEDGER_LINE.c.line_no)):
         amounts = (row.list_nusd, row.effective_nusd)
         lines.setdefault(row.attempt_id, []).append(
             Line(row.meter, row.quantity, row.rate_pico, row.per, *amounts, row.row_id)
         )
-    return tuple(_attempt_row(row, tuple(lines.get(row.attempt_id, ()))) for row in attempts)
+    return tuple(
+        _attempt_row(row, posted.get(row.attempt_id), tuple(lines.get(row.attempt_id, ()))) for row in attempts
+    )
 
 
-_POSTED = (
-    "outcome",
-    "cause",
-    "status",
-    "state",
-    "source",
-    "effective_nusd",
-    "list_nusd",
-    "input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "ttft_us",
-    "duration_us",
-    "raw_usage",
-)
+def _first_end(columns: Any, attempt_ids: list[bytes]) -> tuple[ColumnElement[bool], ...]:
+    return columns.attempt_id.in_(attempt_ids), columns.kind == "attempt", columns.revision == 0
 
 
-def _attempt_row(row: Row[Any], lines: tuple[Line, ...]) -> AttemptRow:
-    ended = row.outcome is not None
+_NOT_ENDED: dict[str, Any] = {
+    "outcome": RUNNING,
+    "cause": "",
+    "status": 0,
+    "state": "",
+    "source": "",
+    "effective_nusd": None,
+    "list_nusd": None,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "reasoning_tokens": 0,
+    "ttft_us": -1,
+    "duration_us": -1,
+    "raw_usage": b"",
+}
+
+
+def _attempt_row(held: Row[Any], posted: Mapping[str, Any] | None, lines: tuple[Line, ...]) -> AttemptRow:
+    end = _NOT_ENDED if posted is None else posted
     return AttemptRow(
-        attempt_id=print_id(ATTEMPT_PREFIX, row.attempt_id),
-        number=row.number,
-        deployment=row.deployment,
-        outcome=row.outcome if ended else RUNNING,
-        cause=row.cause or "",
-        status=row.status or 0,
-        state=row.state or "",
-        source=row.source or "",
-        effective_nusd=row.effective_nusd,
-        list_nusd=row.list_nusd,
-        bound_nusd=row.bound_nusd,
-        input_tokens=row.input_tokens or 0,
-        output_tokens=row.output_tokens or 0,
-        reasoning_tokens=row.reasoning_tokens or 0,
-        ttft_us=row.ttft_us if ended else -1,
-        duration_us=row.duration_us if ended else -1,
+        attempt_id=print_id(ATTEMPT_PREFIX, held.attempt_id),
+        number=held.number,
+        deployment=held.deployment,
+        outcome=end["outcome"],
+        cause=end["cause"],
+        status=end["status"],
+        state=end["state"],
+        source=end["source"],
+        effective_nusd=end["effective_nusd"],
+        list_nusd=end["list_nusd"],
+        bound_nusd=held.bound_nusd,
+        input_tokens=end["input_tokens"],
+        output_tokens=end["output_tokens"],
+        reasoning_tokens=end["reasoning_tokens"],
+        ttft_us=end["ttft_us"],
+        duration_us=end["duration_us"],
         lines=lines,
-        raw_usage=(row.raw_usage or b"").decode("utf-8", "replace"),
+        raw_usage=end["raw_usage"].decode("utf-8", "replace"),
+        reported_nusd=end.get("reported_nusd"),
     )
 
 

@@ -1,21 +1,26 @@
-"""The upstream port on aiohttp.
+"""The upstream port on aiohttp: the oracle. It does what `httptools_client` does on a library that others wrote, so
+that one contract suite can tell a promise from an accident.
 
-What it adds to the library: nothing from the environment and no redirect is followed, bodies come as the provider sent
-them, every foreign error becomes one of ours with the question answered that money needs (was anything sent?), and
-giving up closes the socket at once instead of returning it to a pool with a running, billing call on it.
+What it adds to the library: nothing from the environment and no redirect is followed, only checked addresses are
+connected to, bodies come as the provider sent them, every foreign error becomes one of ours with the question answered
+that money needs (was anything sent?), and giving up closes the socket at once instead of returning it to a pool with a
+running, billing call on it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from gateway.core.addresses import literal_address
 from gateway.core.errors import (
     AttemptFailed,
     UpstreamInvalidReply,
@@ -24,44 +29,95 @@ from gateway.core.errors import (
     UpstreamTimeout,
 )
 from gateway.core.upstream import UpstreamReply, UpstreamRequest
+from gateway.upstream.failures import connect_time_out, shutting_down, too_large, unresolvable
+from gateway.upstream.framing import HEADER_LINE_BYTES_MAX, HEADERS_MAX
 from gateway.upstream.member import UpstreamMember
+from gateway.upstream.prepared import header_lines
+from gateway.upstream.resolving import Resolve, Resolving, check_address, system_resolve
+from gateway.upstream.target import proxy_of, target_of
+from gateway.upstream.tls import make_context
 
-CONNECTIONS_PER_POOL = 1000
-HEADER_LINE_BYTES_MAX = 16 * 1024
-HEADERS_MAX = 200
-_DNS_CACHE_S = 10
 _BODY_BYTES_AT_ONCE = 256 * 1024
 _NO_AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
-PoolKey = tuple[str, str, str, str, float]
+PoolKey = tuple[str, str, str, str, str, tuple[str, ...], float, int]
 
 
-_ON_SENT: ContextVar[Callable[[], None] | None] = ContextVar("on_sent", default=None)
-"""What the call of this task wants to be told; aiohttp builds its requests itself, so it cannot be an argument."""
+class _Call:
+    """A call of which a connection has been had, or not yet."""
+
+    __slots__ = ("on_sent", "request", "sent")
+
+    def __init__(self, request: UpstreamRequest, on_sent: Callable[[], None] | None) -> None:
+        self.request = request
+        self.on_sent = on_sent
+        self.sent = False
+
+
+_CALL: ContextVar[_Call] = ContextVar("call")
+"""The call of this task; aiohttp builds its requests itself, so it cannot be an argument."""
 
 
 class _AnnouncedRequest(aiohttp.ClientRequest):
     """Says that a connection has been had and the request is being written now."""
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        on_sent = _ON_SENT.get()
-        if on_sent is not None:
-            on_sent()
+        call = _CALL.get()
+        endpoint = call.request.endpoint
+        peer = conn.transport.get_extra_info("peername") if conn.transport is not None else None
+        if isinstance(peer, tuple) and not endpoint.proxy:
+            check_address(_where(call.request), peer[0], endpoint.networks)
+        if call.on_sent is not None:
+            call.on_sent()
+        call.sent = True
         return await super().send(conn)
+
+
+class _CheckedResolver(AbstractResolver):
+    """Gives aiohttp only addresses that may be connected to; a proxy is the operator's own choice."""
+
+    def __init__(self, resolving: Resolving) -> None:
+        self._resolving = resolving
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        request = _CALL.get().request
+        if request.endpoint.proxy:
+            found = await self._resolving.unchecked(f"The proxy of {request.endpoint.pool}", host)
+        else:
+            found = await self._resolving.addresses(_where(request), host, request.endpoint.networks)
+        return [
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
+                "proto": socket.IPPROTO_TCP,
+                "flags": socket.AI_NUMERICHOST,
+            }
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        """The questions are the client's, which has several sessions."""
 
 
 class AiohttpUpstream:
     """One aiohttp session and connector for each way to connect, opened when it is first needed."""
 
-    def __init__(self, connections_per_pool: int = CONNECTIONS_PER_POOL) -> None:
-        self._connections_per_pool = connections_per_pool
+    def __init__(self, resolve: Resolve = system_resolve) -> None:
+        self._resolving = Resolving(resolve)
         self._sessions: dict[PoolKey, aiohttp.ClientSession] = {}
         self._timeouts: dict[tuple[float, float, float], aiohttp.ClientTimeout] = {}
+        self._contexts: dict[tuple[str, str], ssl.SSLContext] = {}
         self._closed = False
 
     async def send(self, request: UpstreamRequest, on_sent: Callable[[], None] | None = None) -> UpstreamReply:
         """The reply at its head. Raises as core.ports.Upstream says; UpstreamInvalidReply when it is no HTTP."""
-        told = _ON_SENT.set(on_sent)
+        call = _Call(request, on_sent)
+        _check(request)
+        told = _CALL.set(call)
         try:
             response = await self._session(request).request(
                 request.endpoint.method,
@@ -73,9 +129,9 @@ class AiohttpUpstream:
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
-            raise attempt_failed(error, request) from error
+            raise attempt_failed(error, request, sent=call.sent) from error
         finally:
-            _ON_SENT.reset(told)
+            _CALL.reset(told)
         return AiohttpReply(response, request)
 
     async def close(self) -> None:
@@ -84,19 +140,24 @@ class AiohttpUpstream:
         self._sessions.clear()
         for session in sessions:
             await session.close()
+        await self._resolving.close()
 
     def _session(self, request: UpstreamRequest) -> aiohttp.ClientSession:
+        endpoint = request.endpoint
         key = (
-            request.endpoint.pool,
-            request.endpoint.ca_bundle,
-            request.endpoint.proxy,
-            request.endpoint.unix_socket,
-            request.endpoint.keepalive_s,
+            endpoint.pool,
+            endpoint.ca_bundle,
+            endpoint.client_certificate,
+            endpoint.proxy,
+            endpoint.unix_socket,
+            endpoint.networks,
+            endpoint.keepalive_s,
+            endpoint.connections_max,
         )
         session = self._sessions.get(key)
         if session is None:
             if self._closed:
-                raise UpstreamNotStarted("The gateway is shutting down and opens no new connections.")
+                raise shutting_down()
             session = self._sessions[key] = self._open(request)
         return session
 
@@ -115,20 +176,28 @@ class AiohttpUpstream:
         )
 
     def _connector(self, request: UpstreamRequest) -> aiohttp.BaseConnector:
-        reuse = request.endpoint.keepalive_s > 0
-        keepalive_s = request.endpoint.keepalive_s if reuse else None
-        limit = self._connections_per_pool
-        if request.endpoint.unix_socket:
+        endpoint = request.endpoint
+        reuse = endpoint.keepalive_s > 0
+        keepalive_s = endpoint.keepalive_s if reuse else None
+        limit = endpoint.connections_max
+        if endpoint.unix_socket:
             return aiohttp.UnixConnector(
-                request.endpoint.unix_socket, limit=limit, force_close=not reuse, keepalive_timeout=keepalive_s
+                endpoint.unix_socket, limit=limit, force_close=not reuse, keepalive_timeout=keepalive_s
             )
         return aiohttp.TCPConnector(
-            ssl=_tls(request.endpoint.ca_bundle),
+            ssl=self._tls(endpoint.ca_bundle, endpoint.client_certificate),
             limit=limit,
-            ttl_dns_cache=_DNS_CACHE_S,
+            resolver=_CheckedResolver(self._resolving),
+            use_dns_cache=False,
             force_close=not reuse,
             keepalive_timeout=keepalive_s,
         )
+
+    def _tls(self, ca_bundle: str, client_certificate: str) -> ssl.SSLContext:
+        key = (ca_bundle, client_certificate)
+        if key not in self._contexts:
+            self._contexts[key] = make_context(ca_bundle, client_certificate)
+        return self._contexts[key]
 
     def _timeout(self, request: UpstreamRequest) -> aiohttp.ClientTimeout:
         key = (request.endpoint.connect_timeout_s, request.endpoint.idle_timeout_s, _total_s(request))
@@ -163,14 +232,14 @@ def _headers(request: UpstreamRequest) -> list[tuple[str, str]]:
     return headers
 
 
-def _tls(ca_bundle: str) -> ssl.SSLContext | bool:
-    """The system's trust, or only the given file's. Raises UpstreamNotStarted when that cannot be used."""
-    if not ca_bundle:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_bundle)
-    except OSError as error:
-        raise UpstreamNotStarted(f"The ca_bundle {ca_bundle} cannot be used: {error.strerror or error}.") from error
+def _check(request: UpstreamRequest) -> None:
+    """What the library would let pass. Raises UpstreamNotStarted."""
+    endpoint = request.endpoint
+    target = target_of(endpoint)
+    proxy_of(endpoint)
+    header_lines(endpoint.headers + request.headers, endpoint.pool)
+    if not endpoint.unix_socket and literal_address(target.host):  # of those the library asks no resolver
+        check_address(target.where, literal_address(target.host), endpoint.networks)
 
 
 class AiohttpReply:
@@ -199,14 +268,14 @@ class AiohttpReply:
         declared = self._headers.get("content-length", "")
         if declared.isdigit() and len(declared) < 20 and int(declared) > limit_bytes:
             self.abort()
-            raise _too_large(self._request, limit_bytes)
+            raise too_large(_where(self._request), limit_bytes)
         parts: list[bytes] = []
         size = 0
         async for chunk in self.chunks():
             size += len(chunk)
             if size > limit_bytes:
                 self.abort()
-                raise _too_large(self._request, limit_bytes)
+                raise too_large(_where(self._request), limit_bytes)
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -247,10 +316,6 @@ class _Chunks:
         return chunk
 
 
-def _too_large(request: UpstreamRequest, limit_bytes: int) -> UpstreamInvalidReply:
-    return UpstreamInvalidReply(f"{_where(request)} sent a reply larger than {limit_bytes} bytes.")
-
-
 def _where(request: UpstreamRequest) -> str:
     """Pool, host and port: never the whole URL, which may hold a secret in its query or user part."""
     if request.endpoint.unix_socket:
@@ -262,17 +327,17 @@ def _where(request: UpstreamRequest) -> str:
         return request.endpoint.pool
 
 
-def attempt_failed(error: Exception, request: UpstreamRequest) -> AttemptFailed:
+def attempt_failed(error: Exception, request: UpstreamRequest, *, sent: bool = True) -> AttemptFailed:
     """The one place where aiohttp's errors become ours. What was provably not sent costs nothing (ADR 4), so a connect
     time-out is UpstreamNotStarted; in doubt it was sent. `extra["timeout"]` says which: `connect`, `idle`, `deadline`.
     """
     where = _where(request)
     match error:
-        case aiohttp.ConnectionTimeoutError():
-            message = (
-                f"{where} could not be connected to within {request.endpoint.connect_timeout_s:g} s (connect time-out)."
-            )
-            return UpstreamNotStarted(message, extra={"timeout": "connect"})
+        case aiohttp.ConnectionTimeoutError() | TimeoutError() if (
+            isinstance(error, aiohttp.ConnectionTimeoutError) or not sent
+        ):
+            connect_s = min(request.endpoint.connect_timeout_s, _total_s(request))
+            return connect_time_out(where, connect_s)
         case aiohttp.SocketTimeoutError():
             message = f"{where} sent nothing for {request.endpoint.idle_timeout_s:g} s (idle time-out)."
             return UpstreamTimeout(message, extra={"timeout": "idle"})
@@ -283,13 +348,17 @@ def attempt_failed(error: Exception, request: UpstreamRequest) -> AttemptFailed:
             reason = getattr(error.certificate_error, "verify_message", "") or "certificate not valid for the host"
             return UpstreamNotStarted(f"{where}: TLS certificate refused: {reason}.")
         case aiohttp.ClientConnectorDNSError():
-            return UpstreamNotStarted(f"{where}: the host name cannot be resolved.")
+            return unresolvable(where)
         case aiohttp.ClientSSLError():
             return UpstreamNotStarted(
                 f"{where}: TLS failed: {getattr(error.os_error, 'reason', '') or 'no handshake'}."
             )
-        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+        case _ if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError) or (
+            request.endpoint.proxy and not sent and isinstance(error, aiohttp.ClientError | OSError)
+        ):
             return UpstreamNotStarted(f"{where}: the proxy of {request.endpoint.pool} does not let us through.")
+        case aiohttp.ClientConnectorError(os_error=ConnectionResetError()) if request.endpoint.url.startswith("https"):
+            return UpstreamNotStarted(f"{where}: TLS failed: the connection was ended during the handshake.")
         case aiohttp.ClientConnectorError():
             return UpstreamNotStarted(f"{where} cannot be connected to: {error.os_error.strerror or 'refused'}.")
         case aiohttp.ServerFingerprintMismatch() | aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():

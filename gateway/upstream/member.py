@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.core.upstream import Upstream
+from gateway.upstream.resolving import Resolve, system_resolve
+
+
+class Create(Protocol):
+    """Makes a client. It needs no running event loop; `resolve` turns host names into addresses."""
+
+    def __call__(self, resolve: Resolve = system_resolve) -> Upstream: ...
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """An HTTP client. `create` takes nothing and needs no running event loop."""
+    """An HTTP client."""
 
     name: str
-    create: Callable[[], Upstream]
+    create: Create

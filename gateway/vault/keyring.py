@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from hmac import compare_digest
 
 from gateway.core.caller import PLAIN_SHA256, KeyRecord
@@ -13,6 +14,7 @@ from gateway.vault.peppers import Peppers
 MAX_LIVE_SECRETS = 2
 """Keyed hashes a key may have: two during a rotation. Every failed look-up computes exactly this many."""
 
+REMEMBERED_KEYS = 65_536
 _NOWHERE = b"\0" * 32
 
 
@@ -20,10 +22,22 @@ class MemoryKeyRing:
     """core.ports.KeyRing over dictionaries.
 
     A key that is not found costs the same work whether its kid is unknown, its secret wrong or its hash ended:
-    `MAX_LIVE_SECRETS` keyed hashes, as many constant-time comparisons, and one digest if there are imported keys.
+    `MAX_LIVE_SECRETS` keyed hashes, as many constant-time comparisons, and one digest if there are imported keys. One
+    that was found is remembered by the SHA-256 of its whole text until any key changes.
     """
 
-    __slots__ = ("_base", "_by_digest", "_by_id", "_by_kid", "_dummy", "_fresh_ms", "_hashers", "_peppers", "_touched")
+    __slots__ = (
+        "_base",
+        "_by_digest",
+        "_by_id",
+        "_by_kid",
+        "_dummy",
+        "_fresh_ms",
+        "_hashers",
+        "_peppers",
+        "_seen",
+        "_touched",
+    )
 
     def __init__(self, peppers: Peppers, dummy: bytes) -> None:
         """`dummy` is 32 random bytes that key the hash computed for nobody."""
@@ -34,6 +48,7 @@ class MemoryKeyRing:
         self._by_kid: dict[str, KeyRecord] = {}
         self._by_digest: dict[bytes, KeyRecord] = {}
         self._touched: dict[str, int] = {}
+        self._seen: dict[bytes, tuple[KeyRecord, bytes]] = {}
         self._base = 0
         self._fresh_ms = 0
 
@@ -54,8 +69,17 @@ class MemoryKeyRing:
     def find(self, presented: str, now_ms: int) -> KeyRecord | None:
         """The record of a presented key whose hash matches and has not ended, else None. Paused and expired keys are
         returned: the caller says why they are refused."""
-        found = self.match(presented, now_ms)
-        return None if found is None else found[0]
+        text = sha256(presented.encode("utf-8", "surrogatepass")).digest()
+        seen = self._seen.get(text)
+        if seen is None:
+            seen = self.match(presented, now_ms)
+            if seen is None:
+                return None
+            if len(self._seen) >= REMEMBERED_KEYS:
+                self._seen.clear()
+            if not any(expires_ms for _, _, expires_ms in seen[0].hashes):
+                self._seen[text] = seen
+        return seen[0]
 
     def match(self, presented: str, now_ms: int) -> tuple[KeyRecord, bytes] | None:
         """As `find`, with the digest that matched, to which a console session is bound."""
@@ -93,6 +117,7 @@ class MemoryKeyRing:
     def load(self, records: Iterable[KeyRecord], revision: int, fresh_ms: int) -> None:
         """Replaces everything by a snapshot as of `revision`."""
         self._by_id, self._by_kid, self._by_digest, self._touched = {}, {}, {}, {}
+        self._seen.clear()
         self._base = revision
         for record in records:
             self._put(record)
@@ -106,6 +131,7 @@ class MemoryKeyRing:
             if delta.revision <= touched.get(delta.key_id, self._base):
                 continue
             touched[delta.key_id] = delta.revision
+            self._seen.clear()
             self._remove(delta.key_id)
             if delta.key is not None:
                 self._put(delta.key)

@@ -12,19 +12,21 @@ from pathlib import Path
 import uvicorn
 
 from gateway.api.exchange import AsgiApp
+from gateway.api.plane import DataPlane
+from gateway.api.protocol import protocol_class
 from gateway.api.server import Server
 
 HANG_S = 20.0
 
 
 @asynccontextmanager
-async def serving(app: AsgiApp, unix_socket: Path | None = None) -> AsyncIterator[int]:
-    """Serves until the block ends; gives the port (0 for a Unix socket)."""
+async def serving(app: AsgiApp, unix_socket: Path | None = None, *, own: bool = True) -> AsyncIterator[int]:
+    """Serves until the block ends; gives the port (0 for a Unix socket). `own`: a data plane with our own protocol."""
     started = asyncio.Event()
     config = uvicorn.Config(
         app,
         uds=str(unix_socket) if unix_socket else None,
-        http="httptools",
+        http=protocol_class(app) if own and isinstance(app, DataPlane) else "httptools",
         ws="none",
         lifespan="off",
         log_config=None,

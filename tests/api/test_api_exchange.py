@@ -12,13 +12,11 @@ from api.asking import LEAVES, Told, part
 from gateway.api.exchange import (
     BODY_TIMEOUT_S,
     LINGER_S,
-    MAX_HEADER_BYTES,
-    MAX_HEADERS,
     AsgiExchange,
     Message,
     WatchedDisconnect,
-    read_headers,
 )
+from gateway.api.headers import MAX_HEADER_BYTES, MAX_HEADERS, read_headers
 from gateway.core.call import AnswerHead
 from gateway.core.errors import BadRequest, BodyTooLarge, FaregateError, RequestTimeout, UnsupportedMediaType
 
@@ -205,7 +203,7 @@ def test_an_answer_before_the_body_was_read_waits_for_it_a_little() -> None:
 
 
 def headers(*pairs: tuple[str, str]) -> dict[str, str]:
-    return read_headers({"headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]})
+    return read_headers([(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs])
 
 
 def test_of_repeated_headers_the_first_counts() -> None:

@@ -12,7 +12,8 @@ from flow.world import World, chat
 
 from api.asking import LEAVES, Told, part
 from api.planes import JSON, Served, bearer
-from gateway.api.exchange import MAX_HEADERS, Receive, Scope, Send
+from gateway.api.exchange import Receive, Scope, Send
+from gateway.api.headers import MAX_HEADERS
 from gateway.api.routes import ROUTES
 from gateway.core.caller import Permission
 from gateway.core.ids import CALL, parse_id

@@ -18,10 +18,10 @@ JSON = "content-type: application/json"
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture
-async def served() -> AsyncIterator[tuple[Served, int]]:
+@pytest.fixture(params=[True, False], ids=["own protocol", "asgi"])
+async def served(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Served, int]]:
     plane = Served(World([whole()]))
-    async with serving(plane.plane) as port:
+    async with serving(plane.plane, own=request.param) as port:
         yield plane, port
 
 
@@ -142,7 +142,7 @@ async def test_a_server_that_stops_settles_what_it_cuts_off() -> None:
         writer.write(request("POST", CHAT, KEY, JSON, body=chat(stream=True)))
         await asyncio.wait_for(reader.readuntil(b"Hel"), HANG_S)
         for task in asyncio.all_tasks():
-            if "RequestResponseCycle" in repr(task):
+            if "serve_call" in repr(task):
                 task.cancel()
         with pytest.raises(asyncio.IncompleteReadError):
             await asyncio.wait_for(reader.readuntil(b"never"), HANG_S)

@@ -190,6 +190,14 @@ def test_the_last_event_without_its_blank_line() -> None:
         assert read.complete
 
 
+@pytest.mark.parametrize("ending", [b"", b"\r", b"\n", b"\r\n"])
+def test_what_follows_an_unfinished_event_is_an_event_of_its_own(ending: bytes) -> None:
+    read = tap()
+    rest = read.feed(event(chunk({}, "stop"))[:-2] + ending) + read.finish()
+    lines = (rest + b"data: next\n\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    assert lines == event(chunk({}, "stop")) + b"data: next\n\n"
+
+
 @pytest.mark.parametrize("size", [100_000, 3])
 def test_an_endless_line_is_cut_off(size: int) -> None:
     """A provider that never ends its line costs 4 MiB, and linear time even in the smallest pieces."""

@@ -67,6 +67,17 @@ class RecordingJournal:
         self._events.append(Event("append", record, print_id(CALL, call_id)))
         return seq
 
+    def append_all(self, records: Sequence[AnyRecord], call_id: bytes) -> tuple[int, int]:
+        seq = 0
+        for number, record in enumerate(records):
+            try:
+                seq = self.append(record, call_id)
+            except UsageLogUnavailable:
+                if number:
+                    return seq, number
+                raise
+        return seq, len(records)
+
     async def synced(self, seq: int) -> None:
         await asyncio.sleep(0.005)
         self.synced_seq = max(self.synced_seq, seq)

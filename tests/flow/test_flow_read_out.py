@@ -73,7 +73,9 @@ async def test_one_stream_after_the_other_goes_over_one_connection() -> None:
     async with serving(provider) as provider_port:
         world = World([whole()])
         policy = world.services.configuration.policy
-        here = msgspec.structs.replace(policy.providers["cancels"], base_url=f"http://127.0.0.1:{provider_port}/v1")
+        here = msgspec.structs.replace(
+            policy.providers["cancels"], base_url=f"http://127.0.0.1:{provider_port}/v1", networks=("loopback",)
+        )
         changed = msgspec.structs.replace(policy, providers={**policy.providers, "cancels": here})
         world.services.configuration.policy = changed  # type: ignore[misc]
         world.services = replace(world.services, upstream=upstream)

@@ -50,7 +50,7 @@ def test_a_stream_is_relayed_byte_for_byte_without_the_usage_nobody_asked_for() 
         ended = await world.call(ASKED)
         assert ended.exchange.sent == TEXT + DONE
         assert json.loads(world.upstream.requests[0].body)["stream_options"] == {"include_usage": True}
-        assert dict(world.upstream.requests[0].headers)["accept"] == "text/event-stream"
+        assert dict(world.upstream.requests[0].endpoint.headers)["accept"] == "text/event-stream"
         assert ended.exchange.header("content-type") == "text/event-stream; charset=utf-8"
         assert ended.exchange.header("cache-control") == "no-cache"
         assert ended.exchange.header("x-upstream-request-id") == "up-1"
@@ -355,3 +355,22 @@ def test_with_durability_process_nobody_waits_for_the_disk() -> None:
         assert "synced" not in [event.name for event in world.events]
 
     play(called())
+
+
+def test_a_stream_that_only_keeps_alive_is_given_up_and_one_that_moves_is_not() -> None:
+    async def streamed() -> None:
+        quiet: list[bytes | float] = [100.0, HEARTBEAT, 100.0, HEARTBEAT]
+        world = World([stream(*HELLO, *quiet, 100.0, HEARTBEAT, 100.0, *GOOD)])
+        ended = await world.call(ASKED)
+        assert b"sent no event for 300 s" in ended.exchange.sent
+        assert not ended.exchange.sent.endswith(DONE)
+        assert (world.settle.outcome, world.settle.error_code) == ("truncated", "upstream_timeout")
+        assert world.upstream.replies[0].aborted
+        lawful(world)
+        moving = World([stream(*HELLO, *quiet, chunk("a"), *quiet, chunk("b"), chunk("", "stop"), usage_chunk(), DONE)])
+        ended = await moving.call(ASKED)
+        assert ended.exchange.sent.endswith(DONE)
+        assert moving.settle.outcome == "ok"
+        lawful(moving)
+
+    play(streamed())

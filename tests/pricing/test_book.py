@@ -188,7 +188,7 @@ def test_names_of_a_wildcard() -> None:
     assert {"gpt-4o", "gpt-4o-2024-08-06", "gpt-5-chat-latest", "text-embedding-3-small"} <= OPENAI.keys()
     assert BOOK.sheets_for("openai", ["gpt-5", "no-such-model"]).keys() == {"gpt-5"}
     assert sheets_for("openai", ["gpt-5"])["gpt-5"] == OPENAI["gpt-5"]
-    assert BOOK.sheets_for("vllm") == {}
+    assert BOOK.sheets_for("own") == {}
 
 
 def test_a_name_matched_by_a_pattern_is_priced_when_named() -> None:
@@ -218,7 +218,7 @@ def test_sizes_are_the_larger_ones() -> None:
         ("deepseek", "deepseek-chat", "time of day"),
         ("perplexity", "sonar-pro", "per request"),
         ("perplexity", "sonar-deep-research", "reasoning tokens"),
-        ("vllm", "llama", "no price source knows it"),
+        ("own", "llama", "no price source knows it"),
         ("simulated", "sim-huge", "no price source knows it"),
     ],
 )
@@ -279,15 +279,15 @@ def test_zero_in_the_map_is_not_a_price() -> None:
 # ---------------------------------------------------------------- overrides
 
 
-def test_a_local_model_is_free_by_saying_so() -> None:
-    free = Override("vllm", "llama", (row(Meter.INPUT, "0"), row(Meter.OUTPUT, "0")), context_window=8192)
+def test_a_model_of_an_unknown_kind_is_free_by_saying_so() -> None:
+    free = Override("own", "llama", (row(Meter.INPUT, "0"), row(Meter.OUTPUT, "0")), context_window=8192)
     book = PriceBook([free])
-    found = book.sheet("vllm", "llama")
+    found = book.sheet("own", "llama")
     assert found is not None
     assert found.context_window == 8192
     assert charge(usage(10, 10), found, AT_MS).effective_nusd == 0
-    assert book.names("vllm") == ["llama"]
-    assert PriceBook([Override("vllm", "llama", ())]).sheet("vllm", "llama") is None
+    assert book.names("own") == ["llama"]
+    assert PriceBook([Override("own", "llama", ())]).sheet("own", "llama") is None
 
 
 def test_an_override_counts_from_its_own_start() -> None:
@@ -312,7 +312,7 @@ def test_an_override_replaces_cliffs_too() -> None:
 
 def test_an_override_row_without_an_id_is_given_one() -> None:
     bare = PriceRow(id="", meter="input", rate_pico=1, source="file:policies/prices.yaml")
-    found = PriceBook([Override("vllm", "x", (bare,))]).sheet("vllm", "x")
+    found = PriceBook([Override("own", "x", (bare,))]).sheet("own", "x")
     assert found is not None
     assert found.rows[0].id.startswith("pr_")
     assert found.rows[0].source == "file:policies/prices.yaml"

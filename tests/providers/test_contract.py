@@ -30,7 +30,9 @@ def test_both_rows_are_found() -> None:
 def test_a_row_is_usable_as_it_is(row: ProviderRow) -> None:
     assert re.match(r"^[a-z][a-z0-9_]*$", row.kind)
     assert row.dialect
-    assert row.base_url == "" or re.match(r"^https://[^/]+(/[^?#]*[^/?#])?$", row.base_url)
+    assert row.base_url == "" or re.match(r"^https?://[^/]+(/[^?#]*[^/?#])?$", row.base_url)
+    assert row.base_url.startswith("http://127.0.0.1:") or not row.base_url.startswith("http:"), "secrets need TLS"
+    assert row.networks == (("loopback",) if row.base_url.startswith("http:") or row.free else row.networks)
     assert row.credential == "" or re.match(r"^(env:[A-Z][A-Z0-9_]*|file:/.+)$", row.credential)
     assert row.credential_required <= bool(row.credential)
     assert row.on_disconnect in ("cancel", "drain")

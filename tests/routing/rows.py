@@ -23,21 +23,35 @@ class Row:
     on_disconnect: OnDisconnect = "cancel"
     keepalive_s: float = 15.0
     credential_required: bool = True
+    networks: tuple[str, ...] = ()
+    unix_socket: str = ""
+
+    def settings_fault(self, base_url: str, api_version: str) -> tuple[str, str] | None:
+        """As a kind that needs a version, where its address does not say so already."""
+        if self.kind == "versioned" and not api_version and not base_url.endswith("/v1"):
+            return "versioned needs an api_version", "Add one"
+        return ("takes no api_version", "Remove it") if api_version and self.kind != "versioned" else None
 
 
 ROWS = {
     "openai": Row("openai", base_url="https://api.openai.com/v1", credential="env:OPENAI_API_KEY"),
     "simulated": Row(
-        "simulated", base_url="http://127.0.0.1:4010/v1", on_disconnect="drain", credential_required=False
+        "simulated",
+        base_url="http://127.0.0.1:4010/v1",
+        on_disconnect="drain",
+        credential_required=False,
+        networks=("loopback",),
     ),
     "openai_compatible": Row("openai_compatible", credential_required=False),
     "keyed": Row("keyed", base_url="https://keyed.example/v1"),
+    "versioned": Row("versioned", credential_required=False),
 }
 PRICED = {
     "openai": ("gpt-4o", "gpt-4o-mini", "o3"),
     "simulated": ("sim-small", "sim-large"),
     "openai_compatible": (),
     "keyed": (),
+    "versioned": (),
 }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import pytest
 
+from gateway.core.charge import PriceSheet
 from gateway.core.errors import ModelNotAllowed, ModelNotFound
+from gateway.routing.compile import compile_policy
 from gateway.routing.plan import plan
 from gateway.routing.resolve import allowed, close_matches, find_route, visible_models
-from routing.rows import compiled, key, sheet
+from routing.rows import Row, compiled, key, sheet
 from routing.test_routes import GOOD
 
 POLICY = compiled(GOOD)
@@ -91,3 +95,15 @@ def test_visible_models_are_names_sorted_with_priced_wildcards_spelled_out() -> 
         "sim-small",
     ]
     assert visible_models(POLICY, key("nothing")) == []
+
+
+def test_a_kind_with_one_price_for_every_model_has_it_behind_a_wildcard_too() -> None:
+    text = "providers: {own: {kind: free, base_url: 'https://own.example', credential: ''}}\nmodels:\n  own/*: own/*\n"
+    policy = compile_policy(text, "f", {"free": Row("free", credential_required=False)}, one_price)
+    assert set(policy.sheets) == {"free/*"}
+    assert plan(policy, key(), "own/whatever").deployments[0].sheet == sheet("free", "*")
+    assert visible_models(policy, key()) == [], "nobody can say which models are there"
+
+
+def one_price(kind: str, models: Iterable[str] | None) -> Mapping[str, PriceSheet]:
+    return {model: sheet(kind, model) for model in (["*"] if models is None else models)}

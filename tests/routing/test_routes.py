@@ -19,6 +19,13 @@ providers:
     kind: openai_compatible
     base_url: http://localhost:8000/v1/
     credential: ''
+    networks: [loopback, 10.1.0.0/16]
+    connections_max: 50
+    client_certificate: /etc/faregate/client.pem
+  classic:
+    kind: versioned
+    base_url: https://a.example
+    api_version: '2024-10-21'
 models:
   gpt-4o-mini: openai/gpt-4o-mini
   house:
@@ -44,6 +51,11 @@ def test_a_good_file_compiles_with_the_rows_defaults() -> None:
     assert policy.providers["simulated"].on_disconnect == "drain"
     local = policy.providers["local"]
     assert (local.kind, local.base_url, local.credential) == ("openai_compatible", "http://localhost:8000/v1", "")
+    assert (local.networks, local.connections_max) == (("loopback", "10.1.0.0/16"), 50)
+    assert local.client_certificate == "/etc/faregate/client.pem"
+    assert (openai.networks, openai.connections_max, openai.api_version) == ((), 1000, "")
+    assert policy.providers["simulated"].networks == ("loopback",), "the row's, as the file says nothing"
+    assert policy.providers["classic"].api_version == "2024-10-21"
 
 
 def test_models_aliases_and_wildcards_become_routes() -> None:
@@ -56,7 +68,7 @@ def test_models_aliases_and_wildcards_become_routes() -> None:
     assert policy.models["faster"].alias_of == "gpt-4o-mini"
     assert policy.models["faster"].deployments == policy.models["gpt-4o-mini"].deployments
     assert policy.models["wild"].deployments[0].id == "openai/o3"
-    assert policy.models["house"].line == 14
+    assert policy.models["house"].line == 21
 
 
 def test_prices_are_those_the_routes_can_reach() -> None:
@@ -108,6 +120,35 @@ MISTAKES = {
     "header twice": (_P + "    headers:\n      A: b\n      a: c\n", 5, "a is there twice"),
     "auth header": (_P + "    auth_header: 'a b'\n", 3, "cannot be a header's name"),
     "auth scheme": (_P + "    auth_scheme: 'Bearer x'\n", 3, "no authentication scheme"),
+    "network misspelt": (_P + "    networks: [loopbak]\n", 3, "is no network. Did you mean 'loopback'?"),
+    "network that is none": (_P + "    networks: [10.1.0.0/99]\n", 3, "'10.1.0.0/99' is no network. Write loopback"),
+    "network with host bits": (_P + "    networks: [10.1.0.1/16]\n", 3, "'10.1.0.1/16' is no network"),
+    "networks no list": (_P + "    networks: loopback\n", 3, "must be a list. Write it like [loopback]"),
+    "networks a mapping": (_P + "    networks: {loopback: yes}\n", 3, "must be a list. Write it like [loopback]"),
+    "network a number": (_P + "    networks: [10]\n", 3, "as something else. Put it in quotes"),
+    "too many networks": (_P + f"    networks: [{', '.join(['loopback'] * 33)}]\n", 3, "over 32 entries"),
+    "loopback": (
+        _P + "    credential: ''\n    base_url: http://127.0.0.1:8000/v1\n", 4,
+        "base_url may not go to 127.0.0.1: 127.0.0.1 is loopback",
+    ),
+    "loopback by name": (_P + "    credential: ''\n    base_url: http://localhost/v1\n", 4, "127.0.0.1 is loopback"),
+    "metadata service": (_P + "    credential: ''\n    base_url: http://169.254.169.254\n", 4, "clouds keep"),
+    "private address": (
+        _P + "    credential: ''\n    networks: [loopback]\n    base_url: http://[fd00::1]/v1\n", 5, "is private"
+    ),
+    "mapped address": (_P + "    credential: ''\n    base_url: 'http://[::ffff:127.0.0.1]/v1'\n", 4, "is loopback"),
+    "public only": ("providers:\n  simulated:\n    networks: []\n", 2, "is loopback"),
+    "half a connection": (_P + "    connections_max: 1.5\n", 3, "must be a whole number"),
+    "no connection": (_P + "    connections_max: 0\n", 3, "must be between 1 and 100000"),
+    "connections in words": (_P + "    connections_max: many\n", 3, "must be a number"),
+    "relative certificate": (_P + "    client_certificate: a.pem\n", 3, "absolute path. Begin it with /"),
+    "version is a date": (_P + "    api_version: 2024-10-21\n", 3, "as something else. Put it in quotes"),
+    "version with a query": (_P + "    api_version: 'a&b'\n", 3, "is no API version"),
+    "version for nothing": (_P + "    api_version: '1'\n", 3, "takes no api_version. Remove it"),
+    "version missing": (
+        "providers:\n  v:\n    kind: versioned\n    base_url: https://a.example\n    credential: ''\n", 4,
+        "needs an api_version. Add one",
+    ),
     "duplicate key": (_P + "    kind: openai\n    kind: simulated\n", 4, "there twice, first on line 3"),
     "duplicate model": (_M + "  a: openai/x\n  a: openai/y\n", 4, "there twice, first on line 3"),
     "duplicate section": ("models: {}\nmodels: {}\n", 2, "there twice"),
@@ -166,10 +207,34 @@ def test_a_url_is_http_with_a_host_and_nothing_secret(url: str, member: str) -> 
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8000/v1", "http://[::1]:1/", "http://localhost", "https://a.example"]
+    ("url", "word"),
+    [
+        ("http://127.0.0.1:8000/v1", "loopback"),
+        ("http://localhost/v1", "loopback"),
+        ("http://172.16.1.2", "private"),
+        ("http://169.254.169.254/v1", "169.254.169.254/32"),
+    ],
 )
-def test_loopback_is_fine_because_files_are_the_operators(url: str) -> None:
-    assert compiled(f"{_P}    base_url: '{url}'\n    credential: ''\n").providers["openai"].base_url == url.rstrip("/")
+def test_a_forbidden_address_says_what_would_allow_it(url: str, word: str) -> None:
+    (problem,) = problems_of(f"{_P}    base_url: '{url}'\n    credential: ''\n")
+    assert word in problem.suggestion
+    assert "networks" in problem.suggestion
+
+
+@pytest.mark.parametrize(
+    ("url", "networks"),
+    [
+        ("http://127.0.0.1:8000/v1", "[loopback]"),
+        ("http://[::1]:1/", "[loopback]"),
+        ("http://localhost", "[private, loopback]"),
+        ("http://10.1.2.3/v1", "[10.1.0.0/16]"),
+        ("https://a.example", "[]"),
+        ("https://8.8.8.8/v1", "[]"),
+    ],
+)
+def test_an_inner_address_is_fine_where_the_file_allows_it(url: str, networks: str) -> None:
+    text = f"{_P}    base_url: '{url}'\n    credential: ''\n    networks: {networks}\n"
+    assert compiled(text).providers["openai"].base_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,11 @@ POLICIES = Path(__file__).resolve().parents[2] / "policies"
 BEYOND_A_SCHEMA = {
     "address without a key", "alias circle", "alias named like a model", "alias of a wildcard", "alias of itself",
     "alias of nothing", "alias with a star", "auth scheme", "duplicate key", "duplicate model", "duplicate section",
-    "header of ours", "header twice", "header with a secret", "kind needs an address", "merge key", "no credential",
-    "no kind", "not a number", "sexagesimal", "star in price", "star in the middle", "star without wildcard",
-    "two stars", "unknown dialect", "unknown kind", "unknown provider",
+    "header of ours", "header twice", "header with a secret", "kind needs an address", "loopback", "loopback by name",
+    "mapped address", "merge key", "metadata service", "network that is none", "network with host bits",
+    "no credential", "no kind", "not a number", "private address", "public only", "sexagesimal", "star in price",
+    "star in the middle", "star without wildcard", "two stars", "unknown dialect", "unknown kind", "unknown provider",
+    "version for nothing", "version missing",
 }  # fmt: skip
 """Mistakes that need other names, secrets' meaning or YAML itself to be seen."""
 

@@ -151,16 +151,17 @@ class Book:
 
     def call(self, number: int, **who: object) -> list[Entry]:
         """A call that went well: one attempt, 10 tokens in and 20 out, 30 nano-USD."""
-        attempt_id = ident(number * 2 + 1)
         started = {"started_ms": who["started_ms"]} if "started_ms" in who else {}
+        at_ms = int(started.get("started_ms", T0))  # type: ignore[call-overload]
+        attempt_id = ident(number * 2 + 1, at_ms)
         whose = {word: who[word] for word in ("org", "team", "key_id", "model_asked") if word in who}
         return self.entries(
-            ident(number * 2),
+            ident(number * 2, at_ms),
             (
-                hold(attempt_id, **whose, **started),
-                Dispatch(T0, attempt_id),
-                end(attempt_id, (line("input", 10), line("output", 20))),
-                settle(attempt_id, **whose, **started),
+                hold(attempt_id, ts_ms=at_ms, **whose, **started),
+                Dispatch(at_ms, attempt_id),
+                end(attempt_id, (line("input", 10), line("output", 20)), ts_ms=at_ms + 900),
+                settle(attempt_id, ts_ms=at_ms + 1_000, **whose, **started),
             ),
         )
 

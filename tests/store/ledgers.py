@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, delete, func, select
+from sqlalchemy import Table, delete, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.store import migrate
@@ -24,6 +25,32 @@ from gateway.store.ledger_tables import (
 )
 from gateway.store.ledger_writer import LedgerWriter
 from store.stores import Store
+
+
+class Watch:
+    """The statements that an engine sends."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self.asked: list[tuple[str, Any]] = []
+
+        @event.listens_for(engine.sync_engine, "before_cursor_execute")
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            self.asked.append((statement, parameters))
+
+    async def opened(self) -> set[str]:
+        """The partitions that PostgreSQL opens for the reads seen since the last time."""
+        asked, self.asked = self.asked, []
+        found: set[str] = set()
+        async with reading(self._engine) as connection:
+            for statement, parameters in asked:
+                if statement.startswith("SELECT"):
+                    plan = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+                    found |= set(
+                        re.findall(r" on ((?:call|attempt|posting|ledger_line)_\w+) ", "\n".join(plan.scalars()))
+                    )
+        self.asked.clear()
+        return found
 
 
 @dataclass
@@ -54,6 +81,10 @@ class Ledger:
         """As if cursors had been lost, which no transaction of ours can do: the rows must protect themselves."""
         async with writing(self.engine) as connection:
             await connection.execute(delete(JOURNAL_CURSOR))
+
+    def watch(self) -> Watch:
+        """Notes what is asked from here on."""
+        return Watch(self.engine)
 
     async def everything(self) -> list[list[dict[str, Any]]]:
         tables = (CALL, ATTEMPT, POSTING, LEDGER_LINE, ROLLUP_HOUR, JOURNAL_CURSOR, DEAD_LETTER, REFUSAL_STAT)

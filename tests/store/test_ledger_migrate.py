@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from gateway.store import migrate
 from gateway.store.engine import is_sqlite, open_engine, reading, schema_of, writing
 from gateway.store.ledger_tables import REFUSAL_STAT, LedgerTable
 from store.stores import Proxy, Store, postgres_database, postgres_server, proxy, store
+
+_EXPECTED = re.compile(r"alembic_version|\b(call|attempt|posting|ledger_line)_(\d{4}_\d{2}|default)")
+"""What the database has and the classes do not: partitions."""
 
 __all__ = ["postgres_database", "postgres_server", "proxy", "store"]
 
@@ -42,11 +46,17 @@ async def test_models_and_migrations_agree(store: Store) -> None:
             connection.execute(text(f"SET LOCAL search_path TO {schema_of('ledger')}"))
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         # Reflection does not go through the schema map; the search path stands in for it here, and only here.
-        return [one for one in compare_metadata(context, metadata) if "alembic_version" not in str(one)]
+        return [one for one in compare_metadata(context, metadata) if not _EXPECTED.search(str(one))]
 
     async with reading(engine) as connection:
-        assert await connection.run_sync(differences) == []
+        found = await connection.run_sync(differences)
     await engine.dispose()
+    if is_sqlite(engine):
+        assert found == []
+    else:  # each partition has it instead: tests/store/test_months.py
+        assert sorted((what, key.name) for what, key in found) == [
+            ("add_constraint", f"{table}_delivery") for table in ("attempt", "call", "posting")
+        ]
 
 
 async def test_downgrade_leaves_nothing_and_upgrade_builds_it_again(store: Store) -> None:

@@ -40,7 +40,7 @@ async def test_the_request_as_it_was_given(upstream: Upstream) -> None:
     assert b"identity" in head
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT", "M-SEARCH"])
 async def test_methods_paths_and_queries_go_unchanged(upstream: Upstream, method: str) -> None:
     async with serving(replying(ok(b"{}"))) as seen:
         url = f"http://127.0.0.1:{seen.port}/admin/v1/keys/a%2Fb?x=%20y&z=a+b&e="

@@ -234,6 +234,17 @@ async def test_what_is_no_http(upstream: Upstream, data: bytes) -> None:
             await (await upstream.send(seen.ask())).read(LIMIT)
 
 
+async def test_a_server_that_speaks_first_is_no_http(upstream: Upstream) -> None:
+    async def speaking(wire: Wire) -> None:
+        await wire.say(b"SSH-2.0-OpenSSH_9.6\r\n")
+        await wire.until_closed()
+
+    async with serving(speaking) as seen:
+        with pytest.raises(AttemptFailed):
+            await upstream.send(seen.ask())
+        await asyncio.wait_for(seen.closed.wait(), HANG_S)
+
+
 async def test_a_body_over_the_limit(upstream: Upstream) -> None:
     async with serving(replying(ok(b"a" * 1001))) as seen:
         with pytest.raises(UpstreamInvalidReply, match="larger than 1000"):

@@ -32,16 +32,3 @@ def heartbeat() -> bytes:
 def usage_comment(cost_usd: str | None, cost_state: str, call_id: str) -> bytes:
     told = {"cost_usd": cost_usd, "cost_state": cost_state, "request_id": call_id}
     return b": faregate " + _ENCODER.encode(told) + b"\n\n"
-
-
-def provider_error_text(error: msgspec.Raw) -> str:
-    """What a provider's `error` member says, in at most 500 characters."""
-    try:
-        value = msgspec.json.decode(error)
-    except (ValueError, RecursionError):
-        return "an error that is not valid JSON"
-    if isinstance(value, dict):
-        said = value.get("message") or value.get("code") or value.get("type")
-        value = said if isinstance(said, str) and said else value
-    text = value if isinstance(value, str) else _ENCODER.encode(value).decode()
-    return text[:500]

@@ -8,10 +8,12 @@ import msgspec
 
 from gateway.core.call import ReplyFacts
 from gateway.core.errors import UpstreamInvalidReply
+from gateway.core.quirks import PLAIN, Quirks
 from gateway.core.usage import Usage
 from gateway.dialects.json_body import MAX_DEPTH, Members, is_null, is_too_deep, open_members, text_of
-from gateway.dialects.openai_chat.errors import provider_error_text
-from gateway.dialects.openai_chat.usage import open_usage, read_usage
+from gateway.dialects.openai_chat.provider_errors import in_band_error
+from gateway.dialects.openai_chat.usage import open_usage, read_usage, reported_nusd
+from gateway.dialects.openai_chat.usual import usual_reply
 
 _OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _STRING = msgspec.json.Decoder(str)
@@ -24,9 +26,9 @@ def open_reply(body: bytes, list_member: str) -> tuple[Members, list[Members]]:
         raise UpstreamInvalidReply("The provider answered 200 with a body that is not a JSON object.")
     if is_too_deep(body, members):
         raise UpstreamInvalidReply(f"The provider's reply is nested more than {MAX_DEPTH} levels deep.")
-    error = members.get("error")
-    if error is not None and not is_null(error):
-        raise UpstreamInvalidReply(f"The provider answered 200 with an error: {provider_error_text(error)}")
+    error = in_band_error(members)
+    if error:
+        raise UpstreamInvalidReply(f"The provider answered 200 with an error: {error}")
     objects = open_objects(members.get(list_member))
     if objects is None:
         raise UpstreamInvalidReply(f"The provider answered 200 without an array of objects named {list_member}.")
@@ -43,25 +45,42 @@ def open_objects(raw: msgspec.Raw | None) -> list[Members] | None:
         return None
 
 
-def usage_of(members: Members, *, has_output: bool = True) -> Usage | None:
+def usage_of(members: Members, quirks: Quirks = PLAIN, *, has_output: bool = True) -> Usage | None:
     """The reply's usage with the tier it says was served; None when it carries none."""
     raw = members.get("usage")
     if raw is None or open_usage(raw) is None:
         return None
-    return read_usage(raw, text_of(members.get("service_tier")), has_output=has_output)
+    tier = text_of(members.get("service_tier"))
+    return read_usage(raw, tier, has_output=has_output, reasoning_outside=quirks.reasoning_outside)
 
 
-def read_chat_reply(body: bytes) -> ReplyFacts:
+def cost_of(members: Members, quirks: Quirks) -> int | None:
+    """The cost that the reply's usage reports, nano-USD; None when it reports none."""
+    raw = members.get("usage")
+    return None if raw is None or quirks.reported_cost is None else reported_nusd(raw, quirks.reported_cost)
+
+
+def read_chat_reply(body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
     """Raises UpstreamInvalidReply when the body is not a chat completion."""
+    if quirks.reported_cost is None and not quirks.reasoning_outside:
+        facts = usual_reply(body)
+        if facts is not None:
+            return facts
+    return read_any_chat_reply(body, quirks)
+
+
+def read_any_chat_reply(body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
+    """As `read_chat_reply`, without the short way."""
     members, choices = open_reply(body, "choices")
     messages = [open_members(choice["message"]) or {} for choice in choices if "message" in choice]
     return ReplyFacts(
-        usage=usage_of(members),
+        usage=usage_of(members, quirks),
         model_served=text_of(members.get("model")),
         finish_reason=first_finish(choices),
         refusal=any(text_of(message.get("refusal")) for message in messages),
         upstream_id=text_of(members.get("id")),
         output_bytes=sum(_message_bytes(message) for message in messages),
+        reported_nusd=cost_of(members, quirks),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is read and rewritten of an OpenAI request. Everything not named here passes as the raw bytes it came as."""
+"""What is read of an OpenAI request. What becomes of it on its way to the provider is in `rewrite.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.core.call import Head
 from gateway.core.errors import BadRequest
-from gateway.dialects.json_body import Members, is_null, open_members, open_object, raw_json, write_members
+from gateway.dialects.json_body import Members, is_null, open_object
 
 TOKENS_MAX = 2**31 - 1
 CHOICES_MAX = 128
@@ -178,32 +178,3 @@ def unknown_fields(members: Members, known: frozenset[str]) -> tuple[str, ...]:
     if members.keys() <= known:
         return ()
     return tuple(name[:64] for name in members if name not in known)[:UNKNOWN_FIELDS_MAX]
-
-
-def upstream_body(body: bytes, head: Head, model: str) -> bytes:
-    """The body as sent: the model's name replaced, usage asked for in a stream, every other member's bytes in place.
-
-    The very same object when nothing has to change.
-    """
-    ask = head.stream and not head.usage_asked
-    if model == head.model and not ask:
-        return body
-    members = open_object_again(body)
-    members["model"] = raw_json(model)
-    if ask:
-        members["stream_options"] = _asking(members.get("stream_options"))
-    return write_members(members)
-
-
-def open_object_again(body: bytes) -> Members:
-    """The members of a body that was accepted before; checked no further."""
-    members = open_members(body)
-    if members is None:
-        raise BadRequest("The request body must be a JSON object.")
-    return members
-
-
-def _asking(options: msgspec.Raw | None) -> msgspec.Raw:
-    members = {} if options is None else open_members(options) or {}
-    members["include_usage"] = msgspec.Raw(b"true")
-    return msgspec.Raw(write_members(members))

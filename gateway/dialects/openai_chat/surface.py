@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import FaregateError
-from gateway.core.ports import StreamTap
-from gateway.core.quirks import PLAIN, Quirks
-from gateway.dialects.openai_chat import errors, reply, request
-from gateway.dialects.openai_chat.stream import CHAT_SPELLINGS, OpenAITap, Spellings
+from gateway.core.quirks import PLAIN, ErrorFacts, Quirks
+from gateway.dialects.openai_chat import errors, provider_errors, reply, request
+from gateway.dialects.openai_chat.rewrite import rewritten
+from gateway.dialects.openai_chat.spelling import Spellings
+from gateway.dialects.openai_chat.stream import CHAT_SPELLINGS, OpenAITap
 
 DIALECT = "openai_chat"
 """What a provider's row names: an OpenAI-shaped API, whose smaller endpoints come with it."""
@@ -25,10 +26,21 @@ class OpenAIEndpoint:
         self.upstream_path = upstream_path
 
     def upstream_body(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> bytes:
-        return request.upstream_body(body, head, model)
+        return rewritten(body, head, model, quirks)[0]
 
-    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap:
-        return OpenAITap(self.spellings, head.choices, head.usage_asked)
+    def dropped_params(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> tuple[str, ...]:
+        """The members that `upstream_body` leaves out and the caller has to be told of, `messages.…` for those inside
+        messages. Costs nothing where the provider refuses none."""
+        if not (quirks.refused or quirks.refused_in_messages or quirks.renamed):
+            return ()
+        return rewritten(body, head, head.model, quirks)[1]
+
+    def tap(self, head: Head, quirks: Quirks = PLAIN) -> OpenAITap:
+        return OpenAITap(self.spellings, head.choices, head.usage_asked, quirks)
+
+    def read_error(self, status: int, body: bytes) -> ErrorFacts:
+        """What a provider's error reply says, whatever its shape. Never raises."""
+        return provider_errors.read_error(status, body)
 
     def error_body(self, error: FaregateError) -> bytes:
         return errors.error_body(error)
@@ -52,7 +64,7 @@ class ChatCompletions(OpenAIEndpoint):
         return request.read_chat_head(body)
 
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
-        return reply.read_chat_reply(body)
+        return reply.read_chat_reply(body, quirks)
 
 
 MEMBER = ChatCompletions("chat.completions", "/chat/completions")

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.core.quirks import ReportedCost, read_amount
 from gateway.core.usage import Meter, Usage, UsageSource
+from gateway.dialects.json_body import Members, open_members
 
 RAW_BYTES_MAX = 8 * 1024
 COUNT_MAX = 10**12
@@ -28,15 +30,19 @@ _KNOWN = {
     "": frozenset({
         "prompt_tokens", "completion_tokens", "total_tokens", _PROMPT_DETAILS, _COMPLETION_DETAILS,
         "prompt_cache_hit_tokens", "prompt_cache_miss_tokens",
-        "queue_time", "prompt_time", "completion_time", "total_time",
+        "queue_time", "prompt_time", "completion_time", "total_time", "reasoning_tokens",
+        "cost", "cost_details", "cost_in_usd_ticks", "is_byok", "search_context_size",
     }),
     _PROMPT_DETAILS: frozenset({
-        "cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens", "cached_tokens_details",
+        "cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens", "video_tokens",
+        "cached_tokens_details",
     }),
     _COMPLETION_DETAILS: frozenset({
         "reasoning_tokens", "audio_tokens", "text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
+        "image_tokens",
     }),
 }  # fmt: skip
+"""What is billed and has no meter (`citation_tokens`, `num_search_queries`, `prompt_audio_seconds`) stays unknown."""
 
 
 def open_usage(raw: msgspec.Raw | bytes) -> UsageFields | None:
@@ -62,17 +68,24 @@ def merge_usage(older: UsageFields, newer: UsageFields) -> UsageFields:
     return merged
 
 
-def read_usage(raw: bytes | msgspec.Raw | UsageFields, served_tier: str = "", *, has_output: bool = True) -> Usage:
+def read_usage(
+    raw: bytes | msgspec.Raw | UsageFields,
+    served_tier: str = "",
+    *,
+    has_output: bool = True,
+    reasoning_outside: bool = False,
+) -> Usage:
     """Usage from the provider's usage JSON, or from its fields when several were merged.
 
     `served_tier` is passed through as the reply has it. With `has_output` False (embeddings) there is no output meter,
-    and completion tokens are a contradiction. An explicit zero stays a zero that the provider said.
+    and completion tokens are a contradiction. `reasoning_outside` is `Quirks.reasoning_outside`. An explicit zero stays
+    a zero that the provider said.
     """
     if isinstance(raw, dict):
         fields, text = raw, _ENCODER.encode(raw)
     else:
         fields, text = open_usage(raw) or {}, bytes(raw)
-    reading = _Reading(fields)
+    reading = _Reading(fields, reasoning_outside)
     meters = reading.meters(has_output)
     return Usage(
         meters={} if reading.fault else {meter: quantity for meter, quantity in meters.items() if quantity},
@@ -83,6 +96,24 @@ def read_usage(raw: bytes | msgspec.Raw | UsageFields, served_tier: str = "", *,
         fault=reading.fault,
         unknown_fields=_unknown(fields),
     )
+
+
+def reported_nusd(raw: bytes | msgspec.Raw, cost: ReportedCost) -> int | None:
+    """What the usage says the call cost, read from its decimal text; None when it does not say."""
+    usage = open_members(raw)
+    if usage is None:
+        return None
+    amount = _amount_at(usage, cost.path, cost.per_usd)
+    if amount is None or not cost.own_key or bytes(usage.get("is_byok", b"")) != b"true":
+        return amount
+    return amount + (_amount_at(usage, cost.own_key, cost.per_usd) or 0)
+
+
+def _amount_at(members: Members, path: tuple[str, ...], per_usd: int) -> int | None:
+    for name in path[:-1]:
+        members = open_members(members.get(name, msgspec.Raw(b"null"))) or {}
+    raw = members.get(path[-1])
+    return None if raw is None else read_amount(bytes(raw).decode("utf-8", "replace").strip('"'), per_usd)
 
 
 def _unknown(fields: Mapping[str, object]) -> tuple[str, ...]:
@@ -97,16 +128,18 @@ def _unknown(fields: Mapping[str, object]) -> tuple[str, ...]:
 class _Reading:
     """One usage object being read; `fault` is the first contradiction met."""
 
-    __slots__ = ("_fields", "fault", "reasoning")
+    __slots__ = ("_fields", "_reasoning_outside", "fault", "reasoning")
 
-    def __init__(self, fields: Mapping[str, object]) -> None:
+    def __init__(self, fields: Mapping[str, object], reasoning_outside: bool = False) -> None:
         self._fields = fields
+        self._reasoning_outside = reasoning_outside
         self.fault = ""
         self.reasoning = 0
 
     def meters(self, has_output: bool) -> dict[Meter, int]:
         prompt = self._required("prompt_tokens")
         output, output_audio = self._output(has_output)
+        outside = self._outside(has_output)
         self._check_total(prompt, output + output_audio)
         cached, cached_audio = self._cached()
         details = self._part(self._fields, _PROMPT_DETAILS)
@@ -123,7 +156,7 @@ class _Reading:
             Meter.CACHE_WRITE: written,
             Meter.INPUT_AUDIO: audio - cached_audio,
             Meter.CACHE_READ_AUDIO: cached_audio,
-            Meter.OUTPUT: output,
+            Meter.OUTPUT: output + outside,
             Meter.OUTPUT_AUDIO: output_audio,
         }
 
@@ -151,6 +184,13 @@ class _Reading:
         if self.reasoning > completion or audio > completion:
             self._fail(f"completion_tokens {completion} is less than its reasoning {self.reasoning} or audio {audio}")
         return completion - audio, audio
+
+    def _outside(self, has_output: bool) -> int:
+        """Reasoning that no other number of the usage holds."""
+        if not has_output or not self._reasoning_outside:
+            return 0
+        self.reasoning = self._count(self._fields, "reasoning_tokens")
+        return self.reasoning
 
     def _check_total(self, prompt: int, output: int) -> None:
         if self._fields.get("total_tokens") is None:

@@ -7,7 +7,7 @@ import msgspec
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.quirks import PLAIN, Quirks
 from gateway.dialects.json_body import is_null, open_object, text_of
-from gateway.dialects.openai_chat.reply import first_finish, open_reply, text_bytes, usage_of
+from gateway.dialects.openai_chat.reply import cost_of, first_finish, open_reply, text_bytes, usage_of
 from gateway.dialects.openai_chat.request import (
     NAME_CHARS_MAX,
     ChoiceCount,
@@ -69,11 +69,12 @@ class Completions(OpenAIEndpoint):
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         members, choices = open_reply(body, "choices")
         return ReplyFacts(
-            usage=usage_of(members),
+            usage=usage_of(members, quirks),
             model_served=text_of(members.get("model")),
             finish_reason=first_finish(choices),
             upstream_id=text_of(members.get("id")),
             output_bytes=sum(text_bytes(choice.get("text")) for choice in choices),
+            reported_nusd=cost_of(members, quirks),
         )
 
 

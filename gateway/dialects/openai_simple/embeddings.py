@@ -8,7 +8,7 @@ from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import BadRequest
 from gateway.core.quirks import PLAIN, Quirks
 from gateway.dialects.json_body import open_object, text_of
-from gateway.dialects.openai_chat.reply import open_reply, usage_of
+from gateway.dialects.openai_chat.reply import cost_of, open_reply, usage_of
 from gateway.dialects.openai_chat.request import NAME_CHARS_MAX, ModelName, TokenCount, read_typed, unknown_fields
 from gateway.dialects.openai_chat.surface import OpenAIEndpoint
 from gateway.dialects.openai_simple.texts import count_texts
@@ -50,9 +50,10 @@ class Embeddings(OpenAIEndpoint):
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         members, _ = open_reply(body, "data")
         return ReplyFacts(
-            usage=usage_of(members, has_output=False),
+            usage=usage_of(members, quirks, has_output=False),
             model_served=text_of(members.get("model")),
             upstream_id=text_of(members.get("id")),
+            reported_nusd=cost_of(members, quirks),
         )
 
 

@@ -1,0 +1,188 @@
+"""The desk's wiring: the control plane on SQL, for a server and for one command without a server.
+
+Imports of FastAPI and SQL stand inside the functions, so that importing `gateway.app` costs a worker nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.core.admin import ConfigStore, Publisher
+from gateway.core.config import KeyDelta, Policy
+from gateway.core.errors import StoreUnavailable
+from gateway.core.queries import LedgerQueries
+from gateway.providers.discover import discover as discover_providers
+from gateway.settings import Settings
+from gateway.system import SystemClock, SystemEntropy, lock_data_folder
+from gateway.vault.keyring import MemoryKeyRing
+from gateway.vault.peppers import load_peppers
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from gateway.console.web import WebConsole
+    from gateway.store.config_store import SqlConfigStore
+
+LOG = logging.getLogger("faregate")
+FOLLOW_KEYS_S = 0.5
+
+
+def policy_compiler(settings: Settings) -> Callable[[], Policy]:
+    """Reads and compiles `routes.yaml` with the price book; the book's sources are read once."""
+    from gateway.pricing.book import PriceBook
+    from gateway.routing.compile import compile_policy
+    from gateway.vault.policy_files import load_routes
+
+    book = PriceBook()
+    rows = discover_providers()
+
+    def compiled() -> Policy:
+        file = load_routes(settings.config_dir)
+        return compile_policy(file.text, str(file.path), rows, book.sheets_for)
+
+    return compiled
+
+
+def _local_token(settings: Settings) -> str:
+    """Who can read this file is the operator: local commands send it to the desk's socket."""
+    from gateway.vault.secret_file import create_private, read_private
+
+    path = settings.secrets_dir / "local.token"
+    content = read_private(path)
+    if content is None:
+        create_private(path, SystemEntropy().bytes(32).hex().encode())
+        content = read_private(path)
+    return (content or b"").decode().strip()
+
+
+@dataclass(slots=True)
+class Desk:
+    """The control plane's application, and what runs beside it while it serves."""
+
+    app: FastAPI
+    local_token: str
+    running: Callable[[], AbstractAsyncContextManager[None]]
+
+
+def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch_files: bool = True) -> Desk:
+    """The control plane on its own SQL connections. `publisher` None: through the bookkeeper's socket."""
+    from gateway.api.routes import ROUTES
+    from gateway.bookkeeper.standing import STATUS_NAME, read_status
+    from gateway.channel.client import RemotePublisher
+    from gateway.desk.app import create_desk_app
+    from gateway.desk.parts import DeskParts
+    from gateway.store.config_store import SqlConfigStore
+    from gateway.store.engine import open_engine
+    from gateway.store.queries import SqlLedgerQueries
+
+    clock, entropy = SystemClock(), SystemEntropy()
+    peppers = load_peppers(settings.secrets_dir / "peppers.json", entropy)
+    config_engine = open_engine(settings.database_url, settings.data_dir, "config")
+    ledger_engine = open_engine(settings.database_url, settings.data_dir, "ledger")
+    store = SqlConfigStore(config_engine, peppers, entropy, clock, settings.key_env)
+    status_file = settings.run_dir / STATUS_NAME
+
+    def behind_bytes() -> int:
+        status = read_status(status_file)
+        return status.behind_bytes if status is not None else 0
+
+    queries = SqlLedgerQueries(ledger_engine, behind_bytes)
+    keys = MemoryKeyRing(peppers, entropy.bytes(32))
+    parts = DeskParts(
+        config=store,
+        ledger=queries,
+        publisher=publisher or RemotePublisher(settings.bookkeeper_socket),
+        keys=keys,
+        compile_policy=policy_compiler(settings),
+        clock=clock,
+        entropy=entropy,
+        settings=settings,
+        local_token=_local_token(settings),
+        console=_console(settings, store, queries, keys),
+        data_plane_routes=ROUTES,
+        watch_files=watch_files,
+    )
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        following = asyncio.get_running_loop().create_task(_follow_keys(store, keys, clock), name="desk-keys")
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await config_engine.dispose()
+            await ledger_engine.dispose()
+
+    return Desk(create_desk_app(parts), parts.local_token, running)
+
+
+def _console(settings: Settings, store: ConfigStore, queries: LedgerQueries, keys: MemoryKeyRing) -> WebConsole:
+    from gateway.console.parts import ConsoleParts
+    from gateway.console.web import WebConsole
+    from gateway.vault.sessions import Sessions, load_session_secret
+    from gateway.vault.throttle import SignInThrottle
+
+    clock, entropy = SystemClock(), SystemEntropy()
+    secret = load_session_secret(settings.secrets_dir / "session.key", entropy)
+    return WebConsole(
+        ConsoleParts(
+            config=store,
+            ledger=queries,
+            ring=keys,
+            sessions=Sessions(secret, keys.by_id, clock, entropy, settings.session_hours * 3_600_000),
+            throttle=SignInThrottle(clock),
+            clock=clock,
+            entropy=entropy,
+            settings=settings,
+        )
+    )
+
+
+async def _follow_keys(store: SqlConfigStore, keys: MemoryKeyRing, clock: SystemClock) -> None:
+    """The desk's own key ring, kept current from SQL: other desks may write too."""
+    revision = 0
+    while True:
+        try:
+            if not revision:
+                snapshot = await store.snapshot()
+                records = await store.key_records()
+                revision = snapshot.revision if snapshot is not None else 0
+                keys.load(records, revision, clock.now_ms())
+            else:
+                revision, deltas, _ = await store.changes_since(revision)
+                keys.apply(deltas, clock.now_ms())
+        except StoreUnavailable as error:
+            LOG.debug("the desk's keys are not current: %s", error.message)
+        await asyncio.sleep(FOLLOW_KEYS_S)
+
+
+@asynccontextmanager
+async def open_local(settings: Settings) -> AsyncIterator[tuple[FastAPI, str]]:
+    """The desk for one command without a server, under the data folder's lock. Raises Conflict when a server has it."""
+    from gateway.store.engine import PARTS
+    from gateway.store.migrate import upgrade
+
+    lock = lock_data_folder(settings)
+    try:
+        if not settings.database_url:
+            for part in PARTS:
+                await upgrade(settings.database_url, settings.data_dir, part)
+        desk = create_desk(settings, NoWorkers(), watch_files=False)
+        async with desk.running():
+            yield desk.app, desk.local_token
+    finally:
+        os.close(lock)
+
+
+class NoWorkers:
+    """core.admin.Publisher where nothing is served: the next worker reads everything at its start."""
+
+    async def publish(self, revision: int, deltas: Sequence[KeyDelta], policy: Policy | None) -> bool:
+        return True

@@ -1,0 +1,163 @@
+"""The worker's wiring: files, sockets and the request path. It must not import FastAPI, SQL or a price source."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+
+from gateway import policies
+from gateway.api.desk_relay import DeskRelay
+from gateway.api.exchange import AsgiApp
+from gateway.api.leaving import LeavingPlane
+from gateway.api.worker import Fold, Worker
+from gateway.bookkeeper.following import Forerunners
+from gateway.cache import nothing
+from gateway.channel.client import Subscriber
+from gateway.core.errors import ConfigInvalid
+from gateway.core.ids import make_id
+from gateway.core.members import discover_members
+from gateway.core.ports import Metrics
+from gateway.core.records import AnyRecord, Settle
+from gateway.core.upstream import Upstream
+from gateway.counters.memory import MemoryEngine
+from gateway.dialects.discover import discover as discover_surfaces
+from gateway.exporters.prometheus import PrometheusMetrics
+from gateway.flow.compose import AsSent
+from gateway.flow.endpoints import Endpoints
+from gateway.flow.services import PathSettings, Services
+from gateway.journal.writer import JournalWriter
+from gateway.limits.wants import Wants
+from gateway.providers.discover import discover as discover_providers
+from gateway.settings import Settings
+from gateway.system import SystemClock, SystemEntropy
+from gateway.upstream.httptools_client import HttptoolsUpstream
+from gateway.vault.configuration import WorkerConfiguration
+from gateway.vault.credentials import Credentials
+from gateway.vault.keyring import MemoryKeyRing
+from gateway.vault.peppers import load_peppers
+
+LOG = logging.getLogger("faregate")
+HEARTBEAT_S = 15.0
+CONFIGURED_S = 1.0
+"""How long a starting worker waits for the newest configuration; what it has is what was good last."""
+CONFIGURED_LOOK_S = 0.005
+
+
+def _path_settings(settings: Settings) -> PathSettings:
+    return PathSettings(
+        max_reply_bytes=settings.max_reply_bytes,
+        first_event_wait_s=settings.first_event_wait_s,
+        progress_idle_s=settings.progress_idle_s,
+        heartbeat_s=HEARTBEAT_S,
+        reserve_wait_s=settings.reserve_wait_s,
+        drain_max_s=settings.drain_max_s,
+        budget_status=settings.budget_status,
+        power=settings.durability == "power",
+    )
+
+
+@dataclass(slots=True)
+class WorkerParts:
+    """A worker and what `create_app` shares with the desk in one process."""
+
+    worker: Worker
+    plane: LeavingPlane
+    configuration: WorkerConfiguration
+    subscriber: Subscriber
+
+    async def configured(self) -> None:
+        """Returns when the bookkeeper has said what is current, or does not answer."""
+        for _ in range(int(CONFIGURED_S / CONFIGURED_LOOK_S)):
+            if self.subscriber.connected:
+                return
+            await asyncio.sleep(CONFIGURED_LOOK_S)
+
+
+def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerParts:
+    """A worker from its files alone: last-good configuration, checkpoint, journals. `desk` None: over its socket."""
+    clock, entropy = SystemClock(), SystemEntropy()
+    peppers = load_peppers(settings.secrets_dir / "peppers.json")
+    configuration = WorkerConfiguration(MemoryKeyRing(peppers, entropy.bytes(32)), Credentials(os.environ))
+    try:
+        configuration.load_last_good(settings.last_good_file)
+    except ConfigInvalid as error:
+        LOG.error("%s; waiting for the desk", error.message)
+    others = Forerunners(settings.journal_dir, settings.checkpoint_file)  # before there is a journal of our own
+    limits = MemoryEngine(others.books)
+    journal = JournalWriter.create(
+        settings.journal_dir,
+        make_id(clock.now_ms(), entropy.bytes(10)),
+        clock=clock,
+        segment_bytes=settings.segment_bytes,
+        reserve_bytes=settings.journal_reserve_bytes,
+        sync_ms=settings.journal_sync_ms,
+    )
+    metrics = PrometheusMetrics()
+    metrics.gauge("faregate_open_holds", "Attempts between HOLD and their end", limits.open_holds)
+    upstream: Upstream = HttptoolsUpstream()
+    surfaces = discover_surfaces()
+    services = Services(
+        clock=clock,
+        entropy=entropy,
+        configuration=configuration,
+        journal=journal,
+        limits=limits,
+        wants=Wants(),
+        upstream=upstream,
+        surfaces=surfaces,
+        providers=discover_providers(),
+        guards=tuple(discover_members("gateway.policies", policies.__path__, lambda guard: guard.name).values()),
+        composer=AsSent(),
+        recall=nothing.MEMBER,
+        metrics=metrics,
+        settings=_path_settings(settings),
+        endpoints=Endpoints(str(settings.run_dir)),
+    )
+    relay = desk or DeskRelay(
+        upstream, str(settings.desk_socket), surfaces["chat.completions"], settings.max_body_bytes
+    )
+
+    def unready() -> str:
+        """Why no call is wanted; empty when ready. SQL has no say in it."""
+        if plane.stopping:
+            return "draining"
+        if not configuration.ready:
+            return "no configuration yet"
+        return "" if journal.ready else "the journal cannot be written"
+
+    plane = LeavingPlane(services, relay, unready, metrics.render, settings.max_body_bytes)
+    subscriber = Subscriber(
+        settings.bookkeeper_socket,
+        f"worker-{os.getpid()}",
+        lambda: configuration.revision,
+        configuration.apply,
+        entropy,
+    )
+    fold = _fold_of_others(limits, metrics)
+    worker = Worker(plane, journal, clock, (upstream,), subscriber.run, limits, others, fold)
+    return WorkerParts(worker, plane, configuration, subscriber)
+
+
+def _fold_of_others(limits: MemoryEngine, metrics: Metrics) -> Fold:
+    """What becomes of other workers' records: counters move, and calls that end are counted where metrics are read."""
+
+    def fold(record: AnyRecord, call_id: bytes) -> None:
+        limits.follow(record, call_id)
+        if isinstance(record, Settle):
+            metrics.call_ended(
+                record.endpoint,
+                record.model_asked,
+                record.deployment,
+                record.outcome,
+                record.status,
+                record.effective_nusd,
+                record.input_tokens,
+                record.output_tokens,
+                record.duration_us,
+                record.overhead_us,
+                record.ttft_us,
+            )
+
+    return fold
