@@ -11,7 +11,7 @@ PEERS := .peers
 .PHONY: run-local-model test-providers
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Faregate needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -53,8 +53,8 @@ test: $(STAMP) ## the whole suite, with a real PostgreSQL and official SDKs
 check: lint types layers ## formatting, lints, types, layers
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check gateway tests benchmarks tools
-	$(BIN)/ruff check gateway tests benchmarks tools
+	$(BIN)/ruff format --check gateway tests benchmarks tools peers
+	$(BIN)/ruff check gateway tests benchmarks tools peers
 
 types: $(STAMP)
 	$(BIN)/mypy -p gateway
@@ -63,8 +63,8 @@ layers: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP) ## reformat and mend what can be mended
-	$(BIN)/ruff format gateway tests benchmarks tools
-	$(BIN)/ruff check --fix gateway tests benchmarks tools
+	$(BIN)/ruff format gateway tests benchmarks tools peers
+	$(BIN)/ruff check --fix gateway tests benchmarks tools peers
 
 lock: $(STAMP) ## resolve dependencies anew into hash-locked files
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements.lock pyproject.toml
@@ -80,13 +80,13 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 system-deps: ## Debian packages that benches, fault campaigns and screenshots use
-	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium
+	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium nodejs npm pgbouncer faketime
 
 screenshots: $(STAMP) ## the console's pages as PNG, with demo data
 	$(BIN)/python -m tools.screenshots
 
 clean: ## forget the environment and demo data
-	rm -rf $(VENV) data dist build
+	rm -rf $(VENV) $(LOCAL_MODEL) $(PEERS) data dist build
 
 # ---------------------------------------------------------------- litellm, in an environment of its own
 

@@ -30,8 +30,8 @@ BUGS = [
     Bug(
         "a dropped settle",
         "flow/settle.py",
-        "    passage.last_seq = services.journal.append(record, passage.call_id)\n",
-        "",
+        "services.journal.append_all((end, settled), passage.call_id)\n",
+        "(services.journal.append(end, passage.call_id), 2)\n",
         "tests/flow/test_flow_upstream.py::test_each_reply_is_answered_booked_and_settled[ok-limited]",
     ),
     Bug(
@@ -58,8 +58,8 @@ BUGS = [
     Bug(
         "an ignored reservation",
         "counters/memory.py",
-        "                    reserved += counter.reserved\n            if ahead:\n",
-        "            if ahead:\n",
+        "                    reserved += counter.reserved\n                if name in ahead:\n",
+        "                if name in ahead:\n",
         "tests/flow/test_flow_reserve.py::test_of_many_exactly_as_many_are_sent_as_there_is_money_for",
     ),
     Bug(
@@ -85,9 +85,9 @@ BUGS = [
     ),
     Bug(
         "a request sent before it was recorded",
-        "flow/dispatch.py",
-        "    services.journal.append(announced, passage.call_id)\n",
-        "",
+        "flow/reserve.py",
+        "services.journal.append_all((hold, dispatch), passage.call_id)\n",
+        "(services.journal.append(hold, passage.call_id), 2)\n",
         "tests/flow/test_flow_streams.py::test_the_terminal_event_is_kept_back_until_everything_is_settled",
     ),
 ]

@@ -1,7 +1,7 @@
 """`faregate demo`: everything at once on this machine, with a provider that says it is simulated.
 
 It makes a data folder, an admin key and an application key, and prints an address, the keys (once), a curl line and an
-SDK snippet that work when pasted. Real money only flows through OpenAI, and only if its key is in the environment.
+SDK snippet that work when pasted. Real money only flows through providers whose key is in the environment.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gateway.cli.serve import environment_of, start
 from gateway.core.errors import FaregateError
+from gateway.providers.discover import discover
 from gateway.settings import Settings
 from gateway.supervisor import ChildSpec, free_port
 
-OPENAI_VARIABLE = "OPENAI_API_KEY"
 ADMIN, APPLICATION = "demo-admin", "demo-app"
 _BUDGET = "5USD/day"
 
@@ -27,20 +28,21 @@ providers:
   simulated:
     kind: simulated
     base_url: http://127.0.0.1:{port}/v1
-{openai_provider}models:
+{real_providers}models:
   sim-small: simulated/sim-small
   sim-large: simulated/sim-large
   sim-reasoning: simulated/sim-reasoning
   sim-embed: simulated/sim-embed
-{openai_models}"""
-_OPENAI_PROVIDER = """\
-  openai:
-    kind: openai
-    credential: env:OPENAI_API_KEY
-"""
-_OPENAI_MODELS = """\
-  openai/*: openai/*
-"""
+{real_models}"""
+
+
+def real_providers(environment: Mapping[str, str]) -> list[str]:
+    """Kinds of providers with an address of their own whose usual key is in the environment."""
+    return [
+        kind
+        for kind, row in discover().items()
+        if row.base_url.startswith("https://") and environment.get(row.credential.removeprefix("env:"))
+    ]
 
 
 def demo(settings: Settings) -> None:
@@ -68,13 +70,13 @@ def _simulator_port(routes: Path) -> int:
             f"{routes} has no simulated provider on 127.0.0.1 any more. Delete it, or use `faregate serve`."
         )
     port = free_port()
-    real = OPENAI_VARIABLE in os.environ
+    kinds = real_providers(os.environ)
     routes.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     routes.write_text(
         _ROUTES.format(
             port=port,
-            openai_provider=_OPENAI_PROVIDER if real else "",
-            openai_models=_OPENAI_MODELS if real else "",
+            real_providers="".join(f"  {kind}: {{}}\n" for kind in kinds),
+            real_models="".join(f"  {kind}/*: {kind}/*\n" for kind in kinds),
         )
     )
     return port
@@ -122,7 +124,7 @@ Faregate is serving on {address}
 
 sim-small, sim-large, sim-reasoning and sim-embed are simulated: their answers mean nothing, and the prices they are
 charged at are made up. No money is spent.
-{_openai_line()}
+{_real_line()}
 Try it:
 
 curl {address}/v1/chat/completions -H "authorization: Bearer {shown}" -H "content-type: application/json" \\
@@ -143,7 +145,8 @@ def _command() -> str:
     return "faregate" if shutil.which("faregate") or called.name != "faregate" else str(called)
 
 
-def _openai_line() -> str:
-    if OPENAI_VARIABLE in os.environ:
-        return f"{OPENAI_VARIABLE} is set: openai/gpt-4o-mini and every other OpenAI model is real and costs money.\n"
-    return f"Set {OPENAI_VARIABLE} before the first start to have OpenAI's models as well.\n"
+def _real_line() -> str:
+    kinds = real_providers(os.environ)
+    if kinds:
+        return f"Keys were found for {', '.join(kinds)}: their models (as {kinds[0]}/…) are real and cost money.\n"
+    return "Set a provider's key (OPENAI_API_KEY, GROQ_API_KEY, …) before the first start to have its models as well.\n"

@@ -21,9 +21,9 @@ class ProviderSettings(msgspec.Struct, frozen=True):
 
     `credential` is a reference, `env:NAME` or `file:/path`, or empty when the provider wants none. `auth_header` and
     `auth_scheme` say how it is sent (`authorization`, `Bearer`). `networks` are the addresses it may have besides
-    public ones, `api_version` is Azure's. Times are seconds. `unix_socket` is the socket of a process of ours that serves
-    it, by its name in the run folder; `options` and `environment` are that process's: what goes into each call, with
-    references to secrets, and the variables it is given.
+    public ones, `api_version` is Azure's. Times are seconds. `unix_socket` is the socket of a process of ours that
+    serves it, by its name in the run folder; `options` and `environment` are that process's: what goes into each call,
+    with references to secrets, and the variables it is given.
     """
 
     name: str

@@ -129,6 +129,10 @@ class DeskUnavailable(CallRefused):
     status, code, kind = 503, "control_plane_unavailable", "api_error"
 
 
+_NOT_AGAIN = {"x-should-retry": "false"}
+"""An SDK would send the call again, with the same credential of ours."""
+
+
 class AttemptFailed(FaregateError):
     """An attempt at a deployment failed. `cause` is the short word that goes into records and messages."""
 
@@ -137,10 +141,10 @@ class AttemptFailed(FaregateError):
 
 
 class UpstreamServerError(AttemptFailed):
-    """The provider answered 5xx: 502 here, except that 503 and 504 stay what they are."""
+    """The provider answered 5xx: 502 here, except that 503 and 504 stay so. `headers` is its retry advice."""
 
-    def __init__(self, message: str, upstream_status: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, upstream_status: int, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, headers=headers)
         self.status = upstream_status if upstream_status in (503, 504) else 502
         self.cause = f"http_{upstream_status}"
 
@@ -157,6 +161,9 @@ class CredentialMissing(UpstreamNotStarted):
 
     code = "upstream_auth_error"
     cause = "credential"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=_NOT_AGAIN)
 
 
 class UpstreamLost(AttemptFailed):
@@ -181,6 +188,9 @@ class UpstreamAuthError(AttemptFailed):
 
     code = "upstream_auth_error"
     cause = "credential"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=_NOT_AGAIN)
 
 
 class UpstreamStreamError(AttemptFailed):

@@ -37,6 +37,7 @@ from gateway.flow.state import Attempt, Passage, Target
 _ERROR_BODY_BYTES = 1024 * 1024
 _SECRET_BYTES_MIN = 16
 """Shorter ones (`none`, `EMPTY`) are no secrets, and words of other people's messages."""
+_RETRY_ADVICE = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 _STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -153,7 +154,8 @@ async def _refused(
     attempt.error_code = f"upstream_{facts.code or status}"
     if status >= 500:
         said = f": {facts.message}" if facts.message else "."
-        raise UpstreamServerError(f"The provider {provider.name} answered {status}{said}", status)
+        advice = {name.decode(): value.decode() for name, value in headers if name in _RETRY_ADVICE}
+        raise UpstreamServerError(f"The provider {provider.name} answered {status}{said}", status, advice)
     if status < 400:
         raise UpstreamInvalidReply(
             f"The provider {provider.name} answered {status}, a redirect, which is not followed. Its operator must "

@@ -199,7 +199,7 @@ _ANNEX_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "lo
 def check_option(name: str, value: str) -> Fault | None:
     """One of `options:`. A value that must be a secret is a reference, and is never repeated."""
     if not re.fullmatch(OPTION_PATTERN, name) or name in _ANNEX_OPTIONS:
-        return f"{show(name)} cannot be an option", "Use litellm's name of a setting of the vendor, like aws_region_name"
+        return f"{show(name)} cannot be an option", "Use litellm's name of a vendor's setting, like aws_region_name"
     if not re.fullmatch(OPTION_VALUE_PATTERN, value):
         return f"the value of option {name} must be printable ASCII on one line of at most 4096 characters", ""
     if value.startswith(("env:", "file:")):
