@@ -7,7 +7,7 @@ LOCAL_MODEL := .venv-local
 PEERS := .peers
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check lint types layers format lock bench test-faults wheel system-deps clean screenshots
+.PHONY: help run serve test check lint types layers format lock bench bench-peers test-faults wheel system-deps clean screenshots
 .PHONY: run-local-model test-providers
 
 help: ## this list
@@ -70,7 +70,14 @@ lock: $(STAMP) ## resolve dependencies anew into hash-locked files
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --strip-extras --extra dev --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements-dev.lock pyproject.toml
 
-bench: $(STAMP) ## throughput, latency, recording delay; writes docs/benchmarks.md
+$(PEERS)/litellm-bench/.installed: benchmarks/litellm/requirements.lock
+	$(PYTHON) -m venv $(PEERS)/litellm-bench
+	$(PEERS)/litellm-bench/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+bench-peers: $(PEERS)/litellm-bench/.installed ## LiteLLM's proxy for `make bench`, in its own environment
+
+bench: $(STAMP) ## throughput, latency, recording delay, beside nginx and LiteLLM; writes docs/performance.md
 	$(BIN)/python -m benchmarks.run
 
 test-faults: $(STAMP) ## kill campaigns, torn tails, full disks, SQL away (about half an hour)

@@ -1,108 +1,142 @@
-"""The bench's figures as `docs/benchmarks.md`."""
+"""The figures of all parts as `docs/performance.md`."""
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from benchmarks.figures import Figures
+from benchmarks.report_more import burst, memory, steps, streams
+from benchmarks.results import Section
+from benchmarks.tables import amount, made, note, table
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-DESIGN_US = {"identify": 2, "guard": 3, "admit": 4, "plan": 6, "reserve": 4, "settle": 13}
-
-
-def write_report(figures: Figures) -> None:
-    """Prints the page and writes it."""
-    text = "\n".join([*_head(figures), *_requests(figures), *_streams(figures), *_life(figures), *_steps(figures)])
-    TARGET.write_text(text + "\n")
-    print(text)
+Row = dict[str, Any]
+LOAD_IS_LIMIT = 0.9
+SERVER_IS_LIMIT = 0.9
 
 
-def _head(figures: Figures) -> list[str]:
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return [
-        "# Benchmarks",
+def page(sections: Mapping[str, Section]) -> str:
+    """The whole page; a part that was never measured is left out."""
+    lines = _head(sections)
+    if "requests" in sections or "litellm" in sections:
+        lines += _requests(sections)
+    if "bodies" in sections:
+        lines += _bodies(sections)
+    for part, write in {"burst": burst, "streams": streams}.items():
+        if part in sections:
+            lines += write(sections[part])
+    if "memory" in sections:
+        lines += memory(sections["memory"], sections.get("litellm", {}))
+    if "steps" in sections:
+        lines += steps(sections["steps"], sections.get("requests", {}))
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _head(sections: Mapping[str, Section]) -> list[str]:
+    newest = max(sections.values(), key=lambda section: str(section["run"]))
+    machine = newest["machine"]
+    lines = [
+        "# Performance",
         "",
-        f"Made by `make bench` on {today}: {figures.machine}. One run; the worker (or the bare proxy) has one",
-        "core, load, upstream, bookkeeper and desk share the other. Everything is on: key, one request limit and two",
-        "money budgets, holds, journal, prices, metrics, ledger. Machines are noisy: quote ratios of one run.",
+        "Made by `make bench`; do not edit. The server under test has one core; load, upstream, bookkeeper and desk",
+        "(of LiteLLM: its query engine and PostgreSQL) share the other. Everything is on in Faregate: key, one request",
+        "limit, two money budgets, holds, journal on a real disk, prices, metrics, ledger. Loopback, an instant",
+        "upstream, no TLS. Machines are noisy: quote ratios of one run, not figures of two.",
         "",
-        f"After {figures.calls:,} calls: `faregate ledger verify` is **{figures.verified}**.",
-        "",
+        f"- Machine: {machine['cores']} cores, {machine['processor']}, {machine['memory_gib']} GiB, Linux"
+        f" {machine['kernel']}; journal on {machine['journal_on']}.",
+        f"- {machine['python']}.",
     ]
-
-
-def _requests(figures: Figures) -> list[str]:
-    rows = [
-        "## Requests (0.8 kB replies, instant upstream)",
-        "",
-        "| connections | upstream alone | bare nginx | Faregate | share of nginx | added p50 | added p99 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for connections, ours in figures.gateway.items():
-        direct = figures.direct[connections]
-        proxy = figures.proxy.get(connections)
-        shown = f"{proxy.requests_s:,.0f}/s" if proxy else "not installed"
-        share = f"{ours.requests_s / proxy.requests_s:.0%}" if proxy else "–"
-        rows.append(
-            f"| {connections} | {direct.requests_s:,.0f}/s | {shown} | **{ours.requests_s:,.0f}/s**"
-            f"{_errors(ours.errors)} | {share} | {ours.p50_ms - direct.p50_ms:.2f} ms "
-            f"| {ours.p99_ms - direct.p99_ms:.2f} ms |"
+    if any(section["run"] != newest["run"] for section in sections.values()):
+        lines.append("- Not all parts are of one run; each says when it was made. Do not compare across runs.")
+    if any(section["load"] > 0.7 for section in sections.values()):
+        lines.append(
+            "- **Some parts were made on a busy machine (load average above 0.7): their figures are too low.**"
         )
-    return [*rows, ""]
+    for part, section in sections.items():
+        if section.get("verified", "green") != "green":
+            lines.append(f"- **{part}: `faregate ledger verify` is {section['verified']}**: these do not count.")
+    return [*lines, ""]
 
 
-def _errors(count: int) -> str:
-    return f" ({count} errors)" if count else ""
-
-
-def _streams(figures: Figures) -> list[str]:
-    rows = [
-        "## Streams (200 events each, 32 connections)",
-        "",
-        "| upstream sends | streams | events | events per CPU-second of the worker | worker's core used |",
-        "|---|---|---|---|---|",
-    ]
-    names = {"burst": "all at once", "paced": "one event per ms"}
-    for pace, found in figures.streams.items():
-        rows.append(
-            f"| {names[pace]} | {found['streams_s']:,.0f}/s | {found['events_s']:,.0f}/s "
-            f"| **{found['events_cpu_s']:,.0f}** | {found['cpu_share']:.0%} |"
+def _requests(sections: Mapping[str, Section]) -> list[str]:
+    mine, theirs = sections.get("requests", {}), sections.get("litellm", {})
+    rows: list[Row] = [*mine.get("rows", []), *theirs.get("rows", [])]
+    direct = {row["connections"]: row for row in rows if row["server"] == "upstream alone"}
+    slowest = {row["connections"]: row["requests_s"] for row in rows if row["server"] == "LiteLLM bare"}
+    about = "≈ " if mine and theirs and mine["run"] != theirs["run"] else ""
+    lines = ["## Requests (0.3 kB asked, 0.8 kB answered)", "", *made(mine or theirs)]
+    shown = []
+    for row in sorted(rows, key=lambda row: int(row["connections"])):
+        base = direct.get(row["connections"])
+        answered = row["requests_s"] > 0
+        added = row["server"] != "upstream alone" and base and answered
+        less = slowest.get(row["connections"])
+        shown.append(
+            [
+                str(row["connections"]),
+                _name(row["server"]),
+                f"{row['requests_s']:,.0f}",
+                amount(row["p50_ms"]) if answered else "none answered",
+                amount(row["p99_ms"]) if answered else "",
+                amount(row["p50_ms"] - base["p50_ms"]) if added and base else "",
+                amount(row["p99_ms"] - base["p99_ms"]) if added and base else "",
+                f"{row['cpu_us']:,.0f}" if answered else "",
+                str(row["errors"]),
+                _limit(row),
+                f"{about}{row['requests_s'] / less:.1f} ×" if less else "–",
+            ]
         )
-    return [*rows, ""]
-
-
-def _life(figures: Figures) -> list[str]:
-    return [
-        "## Start, memory, ledger",
-        "",
-        "| what | figure |",
-        "|---|---|",
-        f"| `faregate serve` on a new data folder, until ready | {figures.start_s:.1f} s |",
-        f"| worker killed, its journal adopted, the next one ready | {figures.worker_ready_s:.2f} s |",
-        f"| worker's memory at start | {figures.worker_mib:.0f} MiB |",
-        f"| worker, desk and bookkeeper after the load | {figures.all_mib:.0f} MiB |",
-        f"| largest backlog of the bookkeeper under full load | {figures.backlog_bytes / 2**20:.0f} MiB |",
-        f"| longest usage recording delay under full load | {figures.delay_ms / 1000:.1f} s |",
-        f"| time until the backlog was empty after the load | {figures.drained_s:.1f} s |",
+    head = ["connections", "server", "req/s", "p50 ms", "p99 ms", "added p50", "added p99", "CPU µs a call", "errors"]
+    lines += table([*head, "limit", "times LiteLLM bare"], shown)
+    lines += note(mine, theirs)
+    for name, reason in theirs.get("absent", {}).items():
+        lines += [f"{name} could not be measured here: {reason}", ""]
+    lines += [
+        "`limit`: what was full: the server's core, the load side's (then the server could do more), or neither (at",
+        "one connection both wait for each other; else other work on the machine). CPU of a call is the server alone:",
+        "nginx's master and worker, Faregate's worker, LiteLLM's Python process. LiteLLM bare has a master key and",
+        "nothing else; LiteLLM + PostgreSQL has a virtual key with budget and request limit, and the settings of its",
+        "production guide.",
         "",
     ]
+    return lines
 
 
-def _steps(figures: Figures) -> list[str]:
-    rows = [
-        "## CPU by step",
-        "",
-        "Median of the path's own functions on the bench's call, in one process without a network. What a whole call",
-        "takes beyond these is reading, writing and the upstream client.",
-        "",
-        "| step | µs | design |",
-        "|---|---|---|",
-    ]
-    for name, cost in figures.steps.items():
-        rows.append(f"| {name} | {cost:.1f} | {DESIGN_US.get(name, '')} |")
-    whole = 1e6 / max(figures.gateway[32].requests_s, 1.0)
-    rest = whole - sum(figures.steps.values())
-    rows.append(f"| read, write, upstream client, event loop | {rest:.0f} | 50 |")
-    rows.append(f"| **a whole call** (1 s ÷ requests/s at 32 connections) | **{whole:.0f}** | 83 |")
-    return [*rows, ""]
+def _name(server: str) -> str:
+    return f"**{server}**" if server == "Faregate" else server
+
+
+def _limit(row: Row) -> str:
+    if row["server"] == "upstream alone":
+        return "–"
+    if row["core"] >= SERVER_IS_LIMIT:
+        return "server"
+    return "load side" if row["load_core"] >= LOAD_IS_LIMIT else "neither"
+
+
+def _bodies(sections: Mapping[str, Section]) -> list[str]:
+    section, theirs = sections["bodies"], sections.get("litellm", {})
+    rows: list[Row] = [*section["rows"], *theirs.get("bodies", [])]
+    proxies = {row["kib"]: row["requests_s"] for row in rows if row["server"] == "nginx"}
+    shown = []
+    for row in sorted(rows, key=lambda row: int(row["kib"])):
+        proxy = proxies.get(row["kib"])
+        shown.append(
+            [
+                str(row["kib"]),
+                _name(row["server"]),
+                f"{row['requests_s']:,.0f}",
+                f"{row['requests_s'] * row['kib'] * 2 / 1024:,.0f}",
+                amount(row["p50_ms"]),
+                amount(row["p99_ms"]),
+                f"{row['cpu_us']:,.0f}",
+                str(row["errors"]),
+                _limit(row),
+                f"{row['requests_s'] / proxy:.0%}"
+                if proxy and row["server"] not in ("nginx", "upstream alone")
+                else "–",
+            ]
+        )
+    head = ["KiB each way", "server", "req/s", "MiB/s", "p50 ms", "p99 ms", "CPU µs a call", "errors", "limit"]
+    title = ["## Bodies (request and reply of that size, 32 connections)", "", *made(section)]
+    return [*title, *table([*head, "share of nginx"], shown), *note(section, theirs if theirs.get("bodies") else {})]

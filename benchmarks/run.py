@@ -1,175 +1,93 @@
-"""`make bench`: this gateway with everything on, and a bare proxy, in one run; one core for each side.
+"""`make bench`: Faregate with everything on, a bare proxy and LiteLLM's proxy in one run; one core for each side.
 
-The gateway (or nginx) has one core; the load and an instant upstream have the other. Figures count only if the backlog
-drains and `faregate ledger verify` is green afterwards. Writes `docs/benchmarks.md`. Loopback only.
+The server under test has one core; load and an instant upstream have the other. Figures count only if the backlog
+drains and `faregate ledger verify` is green afterwards. Writes `docs/performance.md` and the figures next to it as
+JSON, part by part: a run of some parts keeps what the others last measured. Loopback only.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import argparse
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from live.running import Running, free_port, wait_for
-
-from benchmarks.figures import Figures
-from benchmarks.nginx import bare_proxy
-from benchmarks.processes import cpu_s, load_core, rss_mib, server_core, spawn
-from benchmarks.report import write_report
+from benchmarks.bench import STANDARD_S, Bench, instant_upstream
+from benchmarks.machine import facts, too_busy
+from benchmarks.part_burst import burst
+from benchmarks.part_litellm import litellm
+from benchmarks.part_memory import memory
+from benchmarks.part_requests import bodies, requests
+from benchmarks.part_streams import streams
+from benchmarks.report import page
+from benchmarks.results import DOCS, Results, Section, load_now, new_run
 from benchmarks.steps import step_costs
-from benchmarks.wrk import measure
 
-ROUTES = """\
-providers:
-  instant:
-    kind: simulated
-    base_url: http://127.0.0.1:{port}/v1
-models:
-  bench: instant/sim-small
-"""
-CONNECTIONS = (1, 32, 256)
-SECONDS = 8.0
-STREAMS = {"burst": 8.0, "paced": 8.0}
+
+def steps(bench: Bench) -> Section:
+    """CPU of the path's own functions."""
+    return {"steps_us": step_costs()}
+
+
+PARTS: dict[str, Callable[[Bench], Section]] = {
+    "requests": requests,
+    "litellm": litellm,
+    "burst": burst,
+    "bodies": bodies,
+    "streams": streams,
+    "memory": memory,
+    "steps": steps,
+}
 
 
 def main() -> None:
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is not installed: make system-deps")
-    figures = Figures(machine=_machine())
-    with tempfile.TemporaryDirectory(prefix="fgb") as folder:
-        upstream_port = free_port()
-        upstream = spawn([sys.executable, "-m", "benchmarks.upstream", str(upstream_port)], load_core())
-        try:
-            wait_for("the upstream", lambda: _open(upstream_port))
-            for connections in CONNECTIONS:
-                figures.direct[connections] = measure(upstream_port, "none", connections, SECONDS / 2)
-            with bare_proxy(Path(folder), upstream_port) as port:
-                if port:
-                    for connections in CONNECTIONS:
-                        figures.proxy[connections] = measure(port, "none", connections, SECONDS)
-            _gateway(Path(folder), upstream_port, figures)
-        finally:
-            upstream.kill()
-            upstream.wait()
-    figures.steps = step_costs()
-    write_report(figures)
+    chosen = _arguments()
+    for tool in ("wrk", "taskset"):
+        if shutil.which(tool) is None:
+            sys.exit(f"{tool} is not installed: make system-deps")
+    if (busy := too_busy()) and not chosen.busy:
+        sys.exit(f"Not measured: {busy}.")
+    signal.signal(signal.SIGTERM, _ended)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fgb", dir=chosen.folder) as folder, instant_upstream() as upstream:
+        bench = Bench(Path(folder), upstream, chosen.seconds)
+        results = Results(chosen.out / "performance.json", new_run(), chosen.seconds, facts(Path(folder)))
+        for part in chosen.only:
+            load = load_now()
+            print(f"== {part} (load average {load:.2f})", flush=True)
+            results.put(part, load, PARTS[part](bench))
+            (chosen.out / "performance.md").write_text(page(results.sections))
+    print((chosen.out / "performance.md").read_text())
+    if any(str(section.get("verified", "green")) != "green" for section in results.sections.values()):
+        sys.exit("The ledger did not verify: these figures do not count.")
 
 
-def _open(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _ended(number: int, frame: FrameType | None) -> None:
+    """So that every server is stopped."""
+    sys.exit(128 + number)
 
 
-def _machine() -> str:
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().split("\n") if "model name" in line),
-        "",
-    )
-    return f"{os.cpu_count()} cores ({model}), Python {sys.version.split()[0]}"
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--seconds", type=float, default=STANDARD_S, help="length of a usual load (default 8)")
+    parser.add_argument("--busy", action="store_true", help="measure even when the machine is not quiet")
+    parser.add_argument("--out", type=Path, default=DOCS, help="folder of page and figures (default docs)")
+    parser.add_argument("--folder", type=Path, help="where journals are written (default: the temporary folder)")
+    return parser.parse_args()
 
 
-def _gateway(folder: Path, upstream_port: int, figures: Figures) -> None:
-    server = _configured(folder, upstream_port)
-    begun = time.monotonic()
-    server.start()
-    figures.start_s = time.monotonic() - begun
-    try:
-        secret = server.new_key(
-            "bench", "--rpm", "100000000", "--budget", "1000000USD/month", "--budget", "900000USD/day"
-        )
-        figures.worker_ready_s = _restart_worker(server)
-        figures.worker_mib = rss_mib(server.children()["worker"])
-        _pin(server)
-        measure(server.port, secret, 32, 2.0)
-        for connections in CONNECTIONS:
-            figures.gateway[connections] = measure(server.port, secret, connections, SECONDS)
-            figures.backlog_bytes = max(figures.backlog_bytes, int(_status(server)["behind_bytes"]))
-            figures.delay_ms = max(figures.delay_ms, int(_status(server)["behind_ms"]))
-        for pace, seconds in STREAMS.items():
-            figures.streams[pace] = _streams(server, secret, pace, seconds)
-        _drain(server, figures)
-    finally:
-        server.stop()
-
-
-def _configured(folder: Path, upstream_port: int) -> Running:
-    policies = folder / "policies"
-    policies.mkdir()
-    (policies / "routes.yaml").write_text(ROUTES.format(port=upstream_port))
-    port = free_port()
-    environment = {
-        **os.environ,
-        "FAREGATE_DATA_DIR": str(folder / "data"),
-        "FAREGATE_CONFIG_DIR": str(policies),
-        "FAREGATE_PORT": str(port),
-        "FAREGATE_LOG_LEVEL": "warning",
-    }
-    return Running(folder, port, 0, environment)
-
-
-def _restart_worker(server: Running) -> float:
-    """Seconds from a worker's death to readiness of the next one, adoption of the journal included."""
-    pid = server.children()["worker"]
-    begun = time.monotonic()
-    os.kill(pid, 9)
-    wait_for("a new worker", lambda: server.children().get("worker", pid) != pid and server.ready())
-    return time.monotonic() - begun
-
-
-def _pin(server: Running) -> None:
-    """The worker has a core of its own; bookkeeper and desk share the other with the load."""
-    for role, pid in server.children().items():
-        core = server_core() if role == "worker" else load_core()
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {core})
-
-
-def _status(server: Running) -> dict[str, object]:
-    status: dict[str, object] = json.loads((server.data_dir / "run" / "bookkeeper.json").read_text())
-    return status
-
-
-def _streams(server: Running, secret: str, pace: str, seconds: float) -> dict[str, float]:
-    """Events per second and per CPU-second of the worker."""
-    worker = server.children()["worker"]
-    before = cpu_s(worker)
-    command = ["-m", "benchmarks.streams", str(server.port), secret, "32", str(seconds), pace]
-    done = spawn([sys.executable, *command], load_core(), capture=True)
-    out, _ = done.communicate(timeout=seconds + 60)
-    used = cpu_s(worker) - before
-    measured = json.loads(out)
-    return {
-        "streams_s": measured["streams"] / measured["seconds"],
-        "events_s": measured["events"] / measured["seconds"],
-        "events_cpu_s": measured["events"] / used,
-        "cpu_share": used / measured["seconds"],
-    }
-
-
-def _drain(server: Running, figures: Figures) -> None:
-    begun = time.monotonic()
-    wait_for("an empty backlog", lambda: int(str(_status(server)["behind_bytes"])) == 0, 600.0)
-    figures.drained_s = time.monotonic() - begun
-    figures.all_mib = sum(rss_mib(pid) for pid in server.children().values())
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli.main", "ledger", "verify", "--json"],
-        env=server.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report = json.loads(done.stdout)
-    figures.calls = int(report["figures"]["calls"])
-    figures.verified = "green" if done.returncode == 0 else f"NOT GREEN: {report['problems'][:3]}"
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(unknown)}")
+    return names
 
 
 if __name__ == "__main__":

@@ -59,6 +59,18 @@ def step_costs() -> dict[str, float]:
         return _Bench(Path(folder)).run()
 
 
+class _Present:
+    """core.ports.Disconnect of a caller that stays."""
+
+    gone = False
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        return
+
+    def forget(self) -> None:
+        return
+
+
 class _Bench:
     def __init__(self, folder: Path) -> None:
         clock, entropy = SystemClock(), SystemEntropy()
@@ -124,7 +136,7 @@ class _Bench:
             "plan", lambda: services.plans.of(self.policy, services.providers, caller.key, head.model)
         )
         passage.composed = composed
-        attempt = self._timed("reserve", lambda: _finished(reserve(passage, services, composed, target)))
+        attempt = self._timed("reserve", lambda: _finished(reserve(passage, services, _Present(), composed, target)))
         self._timed("rewrite body", lambda: surface.upstream_body(_BODY, head, target.deployment.model))
         attempt.usage = self._timed("read reply", lambda: surface.read_reply(REPLY)).usage
         attempt.status = 200

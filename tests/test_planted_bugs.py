@@ -36,14 +36,14 @@ BUGS = [
     ),
     Bug(
         "a rollup applied twice",
-        "store/ledger_writer.py",
-        "        await _ADD_ROLLUPS.run(self._connection, self._sums.rows())\n",
-        "        await _ADD_ROLLUPS.run(self._connection, self._sums.rows())\n" * 2,
+        "store/ledger_straight.py",
+        "    await statements.add_rollups.count(connection, sums.rows())\n",
+        "    await statements.add_rollups.count(connection, sums.rows())\n" * 2,
         "tests/store/test_ledger_writer.py::test_a_call_is_in_every_table_once[sqlite]",
     ),
     Bug(
         "a rollup from rows that were not inserted",
-        "store/ledger_writer.py",
+        "store/ledger_careful.py",
         "        for (call_id,) in ended:\n",
         "        for call_id in rows:\n",
         "tests/store/test_ledger_writer.py::test_rows_protect_themselves_when_the_cursor_is_lost[sqlite]",
@@ -89,6 +89,20 @@ BUGS = [
         "services.journal.append_all((hold, dispatch), passage.call_id)\n",
         "(services.journal.append(hold, passage.call_id), 2)\n",
         "tests/flow/test_flow_streams.py::test_the_terminal_event_is_kept_back_until_everything_is_settled",
+    ),
+    Bug(
+        "an address that nobody checks",
+        "core/addresses.py",
+        "        if ip.version == network.version and ip in network:\n",
+        "        if False:\n",
+        "tests/core/test_addresses.py::test_only_what_the_world_can_route_is_public",
+    ),
+    Bug(
+        "a half-close taken for a cancel",
+        "api/http_exchange.py",
+        "        if not self._complete:\n            self.left()\n        elif",
+        "        if self._complete:\n            self.left()\n        elif",
+        "tests/api/test_api_connection.py::test_a_half_closed_caller_gets_its_whole_answer[False]",
     ),
 ]
 
