@@ -112,3 +112,14 @@ annex-lock: $(STAMP) ## resolve the annex's dependencies anew
 
 test-annex: $(STAMP) $(ANNEX)/.installed $(PEERS)/aimock/.installed ## vendors through litellm, against other people's mocks
 	$(BIN)/python -m pytest -q -p no:cacheprovider peers/annex
+
+# ---------------------------------------------------------------- the upstream connection against other people's servers
+
+.PHONY: test-peers
+$(PEERS)/granian/.installed: peers/upstream/locks/granian.lock
+	$(PYTHON) -m venv $(PEERS)/granian
+	$(PEERS)/granian/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+test-peers: $(STAMP) $(PEERS)/granian/.installed ## the upstream clients against nginx, Node and Granian
+	$(BIN)/python -m pytest -q -p no:cacheprovider peers/upstream

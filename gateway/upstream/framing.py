@@ -42,7 +42,7 @@ def read_head(block: bytes) -> tuple[int, Headers]:
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise NotHttp("its head is malformed") from error
     status = parser.get_status_code()
-    if status < 200 and (status < 100 or status == 101):
+    if status < 100:  # 101 is malformed to the parser: nobody asked to switch
         raise NotHttp(f"its status is {status}")
     if b" \r\n" in block or b"\t\r\n" in block:
         return status, [(name, value.rstrip(b" \t")) for name, value in headers]

@@ -83,7 +83,7 @@ class Pool(Owner):
         """A connection that was waited for or made. Raises UpstreamNotStarted, at `until` at the latest."""
         if self._closed:
             raise shutting_down()
-        if self._open < self._connections_max and not self._waiting:
+        if self._open < self._connections_max:  # then nobody waits: a slot that becomes free goes to who does
             self._open += 1
         else:
             connection = await self._turn(until, connect_timeout_s)
@@ -113,7 +113,7 @@ class Pool(Owner):
     # ------------------------------------------------------------ for connections
 
     def released(self, connection: Connection) -> None:
-        if self._keepalive_s <= 0 or self._closed:
+        if self._keepalive_s <= 0:
             connection.abort()
             return
         if self._waiting:

@@ -52,6 +52,7 @@ VALID: dict[str, tuple[bytes, Outcome]] = {
         H + b"x-a: \t a b \t\r\nx-b:c\r\nx-c:\r\ncontent-length:2  \r\n\r\nok",
         got(200, b"ok", (b"x-a", b"a b"), (b"x-b", b"c"), (b"x-c", b""), LENGTH_2),
     ),
+    "a tab behind": (H + b"x-a: b\t\r\ncontent-length: 2\r\n\r\nok", got(200, b"ok", (b"x-a", b"b"), LENGTH_2)),
     "repeated": (
         H + b"Set-Cookie: a\r\nset-cookie: b\r\ncontent-length: 2\r\n\r\nok",
         got(200, b"ok", (b"set-cookie", b"a"), (b"set-cookie", b"b"), LENGTH_2),

@@ -170,11 +170,17 @@ async def test_a_reply_that_is_dropped_closes_its_connection(client: HttptoolsUp
 
 
 async def test_a_reply_in_a_circle_is_closed_by_the_collector(client: HttptoolsUpstream) -> None:
+    asyncio.get_running_loop().set_debug(True)  # then a call from a wrong thread is an error
     async with serving(silent_after_a_piece) as seen:
         circle: list[object] = [await client.send(seen.ask())]
         circle.append(circle)
-        del circle
-        await asyncio.to_thread(gc.collect)  # it may run in any thread
+        await asyncio.sleep(0)  # the future that brought it is held until then
+        gc.disable()
+        try:
+            del circle
+            await asyncio.to_thread(gc.collect)  # it may run in any thread
+        finally:
+            gc.enable()
         await asyncio.wait_for(seen.closed.wait(), HANG_S)
         assert slots(client) == (0, 0, 0)
 
@@ -198,23 +204,6 @@ async def test_a_coroutine_that_is_thrown_away_holds_nothing(client: HttptoolsUp
         assert slots(client) == (1, 0, 0)
         running.close()
         assert slots(client) == (0, 0, 0)
-
-
-async def test_a_handed_over_connection_that_dies_is_replaced(client: HttptoolsUpstream) -> None:
-    """Who waits is given a connection that the provider closes in the same moment."""
-
-    async def once(wire: Wire) -> None:
-        await wire.request()
-        await wire.say(ok(b"{}"))
-
-    async with serving(once) as seen:
-
-        async def call() -> bytes:
-            return await (await client.send(seen.ask(connections_max=1))).read(LIMIT)
-
-        told = await asyncio.gather(*[call() for _ in range(30)], return_exceptions=True)
-        assert all(one == b"{}" or isinstance(one, UpstreamLost) for one in told)
-        assert await settled(client) == (0, 0, 0)
 
 
 async def test_idle_connections_are_swept(client: HttptoolsUpstream) -> None:
@@ -282,6 +271,7 @@ async def test_a_goodbye_that_was_not_read_yet_is_seen(client: HttptoolsUpstream
             closed.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(HANG_S)
         server = threading.Thread(target=once, args=(listening,))
         server.start()
         seen = Seen(port=listening.getsockname()[1])
@@ -362,34 +352,3 @@ async def test_who_is_told_may_refuse(client: HttptoolsUpstream, told: type[Exce
         assert slots(client) == (1, 1, 0)
         assert seen.requests == []
         assert await whole_of(client, seen) == b"{}"
-
-
-async def test_small_requests_do_not_wait_for_each_other(client: HttptoolsUpstream) -> None:
-    async with serving(replying(ok(b"{}"))) as seen:
-        await whole_of(client, seen)
-        (pool,) = client._pools.values()
-        (connection,) = pool._connections
-        raw = connection.transport.get_extra_info("socket")
-        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-
-
-async def test_those_who_wait_are_served_in_their_order(client: HttptoolsUpstream) -> None:
-    order: list[bytes] = []
-
-    async def slowly(wire: Wire) -> None:
-        while request := await wire.request():
-            order.append(request.partition(b"\r\n\r\n")[2])
-            await asyncio.sleep(0.002)
-            await wire.say(ok(b"{}"))
-
-    async with serving(slowly) as seen:
-
-        async def call(number: int) -> None:
-            await (await client.send(seen.ask(connections_max=1, body=b"%d" % number))).read(LIMIT)
-
-        calls = []
-        for number in range(20):
-            calls.append(asyncio.ensure_future(call(number)))
-            await asyncio.sleep(0)
-        await asyncio.gather(*calls)
-    assert order == [b"%d" % number for number in range(20)]

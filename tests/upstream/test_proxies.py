@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.errors import UpstreamNotStarted
 from gateway.core.upstream import Upstream
+from gateway.upstream.httptools_client import HttptoolsUpstream
 from upstream.certificates import Authority
 from upstream.proxies import proxying
 from upstream.servers import HANG_S, Seen, Wire, free_port, ok, replying, serving
@@ -146,3 +147,13 @@ async def test_a_tunnel_that_is_given_up_is_closed(upstream: Upstream) -> None:
         with pytest.raises(asyncio.CancelledError):
             await sending
         await asyncio.wait_for(proxy.closed.wait(), HANG_S)
+
+
+@pytest.mark.parametrize("more", [b"x", b"\x16\x03\x01", b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_what_a_proxy_says_behind_its_answer_is_not_the_providers(more: bytes) -> None:
+    client = HttptoolsUpstream()
+    answer = b"HTTP/1.1 200 OK\r\n\r\n" + more
+    async with serving(replying(answer)) as proxy, serving(replying(ok(b"{}"))) as seen:
+        url, through = "https://provider.invalid/", f"http://127.0.0.1:{proxy.port}"
+        assert "does not let us through" in await refused(client, seen, url=url, proxy=through)
+    await client.close()

@@ -97,21 +97,22 @@ async def test_an_inner_address_is_refused_however_it_is_written(
         "file:///etc/passwd",
         "gopher://127.0.0.1:6379/_x",
         "ftp://127.0.0.1/",
-        "http://user:sk-secret@example.com/",
-        "http://user@127.0.0.1/",
-        "//127.0.0.1/",
-        "http:127.0.0.1",
+        "http://user:sk-secret@127.0.0.1:PORT/",
+        "http://user@127.0.0.1:PORT/",
+        "http://:sk-secret@127.0.0.1:PORT/",
+        "//127.0.0.1:PORT/",
+        "http:127.0.0.1:PORT",
         "http://127.0.0.1:0/",
         "http://127.0.0.1:99999/",
         "http://127.0.0.1:port/",
         "http://127.0.0.1 /",
-        "http://127.0.0.1/a b",
-        "http://127.0.0.1/\r\nx: y",
+        "http://127.0.0.1:PORT/a b",
+        "http://127.0.0.1:PORT/\r\nx: y",
         "http://exa\u2100mple.com/",
     ],
 )
 async def test_a_url_that_is_not_plain_is_refused(upstream: Upstream, sink: Seen, url: str) -> None:
-    await refusal(upstream, sink, url=url, networks=("loopback",))
+    await refusal(upstream, sink, url=url.replace("PORT", str(sink.port)), networks=("loopback",))
     assert sink.connections == 0
 
 
