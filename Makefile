@@ -7,7 +7,7 @@ LOCAL_MODEL := .venv-local
 PEERS := .peers
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check lint types layers format lock bench bench-peers test-faults wheel system-deps clean screenshots
+.PHONY: help run serve test check lint types layers format lock bench bench-peers soak test-faults wheel system-deps clean screenshots
 .PHONY: run-local-model test-providers
 
 help: ## this list
@@ -83,11 +83,14 @@ bench: $(STAMP) ## throughput, latency, recording delay, beside nginx and LiteLL
 test-faults: $(STAMP) ## kill campaigns, torn tails, full disks, SQL away (about half an hour)
 	$(BIN)/python -m benchmarks.faults
 
+soak: $(STAMP) ## ten minutes of load with a fifth of the callers leaving: slopes of memory, descriptors, tasks
+	$(BIN)/python -m benchmarks.faults soak
+
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 system-deps: ## Debian packages that benches, fault campaigns and screenshots use
-	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium nodejs npm pgbouncer faketime
+	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium nodejs npm pgbouncer gcc libc6-dev
 
 screenshots: $(STAMP) ## the console's pages as PNG, with demo data
 	$(BIN)/python -m tools.screenshots

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,25 @@ from benchmarks.campaign.folders import make
 from benchmarks.campaign.scripted import ScriptedUpstream
 from benchmarks.campaign.scripts import RETRY_SPELLINGS, SCRIPTS, USAGES
 from benchmarks.faultproxy import CLEAN, Fault, FaultProxy, Flow
+from benchmarks.nginx import bare_proxy
 
 IDLE_S = 2.0
+PROGRESS_S = 5.0
 PROGRESS_LIMIT_S = 20.0
 """A stream that makes no progress for ten times the idle time-out and still lives is taken to have no limit."""
 MORE_ROUTES = """\
   sim-behind: behind/sim-small
   sim-scripted: scripted/sim-small
+  sim-nginx: nginx/sim-small
 """
 MORE_PROVIDERS = """\
   behind:
     kind: simulated
     base_url: http://127.0.0.1:{behind}/v1
+    idle_timeout_s: {idle}
+  nginx:
+    kind: simulated
+    base_url: http://127.0.0.1:{nginx}/v1
     idle_timeout_s: {idle}
   scripted:
     kind: simulated
@@ -49,10 +57,10 @@ class Stage:
 
     server: Running
     secret: str
-    boss: str
     proxy: FaultProxy
     scripted: ScriptedUpstream
-    chance: random.Random
+    nginx: int
+    """The port of an nginx before the proxy; 0: none."""
 
     async def ask(self, model: str, headers: dict[str, str] | None = None, *, is_stream: bool = True) -> Answer:
         async with asyncio.timeout(60):
@@ -168,6 +176,23 @@ async def f16_cut_at_random_bytes(stage: Stage) -> list[str]:
     return problems
 
 
+async def f16_cut_behind_nginx(stage: Stage) -> list[str]:
+    """A real nginx between gateway and proxy passes the broken reply on in its own way: a 502 page, or an early end."""
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    if not stage.nginx:
+        return ["nginx is not installed (make system-deps): not tested behind it"]
+    stage.proxy.choose(lambda chance: Fault(down=Flow(reset_after=chance.randrange(1, 8500))))
+    asked = [stage.ask("sim-nginx", {"x-sim-tokens": "40", "x-sim-token-interval-ms": "1"}) for _ in range(40)]
+    for answer in await asyncio.gather(*asked):
+        kind = f"{answer[0]} {code(answer) or 'no error'}"
+        seen[kind] = seen.get(kind, 0) + 1
+        if code(answer) not in ("upstream_disconnected", "upstream_error") or b"[DONE]" in answer[2]:
+            problems.append(f"a cut reply without its error: {answer[0]} {answer[2][-200:]!r}")
+    print(f"  {seen}")
+    return problems
+
+
 async def f17_stall_without_bytes(stage: Stage) -> list[str]:
     stage.proxy.set(Fault(down=Flow(stall_after=4000)))
     begun = time.monotonic()
@@ -193,7 +218,9 @@ async def f17_stall_with_comments(stage: Stage) -> list[str]:
             )
             await asyncio.sleep(1.0)
             continue
-        print(f"  {name}: {answer[0]} {code(answer)} after {time.monotonic() - begun:.1f} s")
+        print(f"  {name}: {answer[0]} {code(answer)} after {time.monotonic() - begun:.1f} s (limit {PROGRESS_S} s)")
+        if code(answer) != "upstream_timeout":
+            problems.append(f"{name}: {answer[2][-200:]!r}")
     return problems
 
 
@@ -220,6 +247,7 @@ CASES: dict[str, Case] = {
     "F13 own credential refused": f13_own_credential_refused,
     "F14 error first": f14_error_first,
     "F16 cut replies": f16_cut_at_random_bytes,
+    "F16 cut replies, nginx": f16_cut_behind_nginx,
     "F17 stall, no bytes": f17_stall_without_bytes,
     "F17 stall, comments": f17_stall_with_comments,
     "F19 usage": f19_usage_that_lies,
@@ -229,18 +257,25 @@ CASES: dict[str, Case] = {
 async def campaign(folder: Path, seed: int, count: int) -> list[str]:
     """Every case `count` times."""
     make(folder)
+    with ExitStack() as stack:
+        return await _run(folder, seed, count, stack)
+
+
+async def _run(folder: Path, seed: int, count: int, stack: ExitStack) -> list[str]:
     problems: list[str] = []
     async with ScriptedUpstream(SCRIPTS, folder / "witness.jsonl") as scripted:
         # the proxy's target is known once the server runs
         proxy = FaultProxy(("127.0.0.1", 1), seed)
         async with proxy:
-            providers = MORE_PROVIDERS.format(behind=proxy.port, scripted=scripted.port, idle=IDLE_S)
+            before = stack.enter_context(bare_proxy(folder, proxy.port))
+            nginx = before.port if before is not None else 0
+            ports = {"behind": proxy.port, "scripted": scripted.port, "nginx": nginx or 1}
+            providers = MORE_PROVIDERS.format(**ports, idle=IDLE_S)
             routes = ROUTES.replace("models:\n", providers + MORE_ROUTES)
-            with running(folder, routes=routes) as server:
+            with running(folder, routes=routes, progress_idle_s=str(PROGRESS_S)) as server:
                 proxy.target = ("127.0.0.1", server.simulator_port)
                 secret = await asyncio.to_thread(server.new_key, "up", "--budget", "1000USD/month", "--rpm", "1000000")
-                boss = await asyncio.to_thread(server.new_key, "boss", "--role", "admin")
-                stage = Stage(server, secret, boss, proxy, scripted, random.Random(seed))
+                stage = Stage(server, secret, proxy, scripted, nginx)
                 for _ in range(count):
                     problems += await _all(stage)
                 problems += [f"in the log: {line}" for line in server.log().split("\n") if "Traceback" in line]

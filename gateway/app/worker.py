@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gateway import policies
 from gateway.api.desk_relay import DeskRelay
@@ -20,7 +22,6 @@ from gateway.core.ids import make_id
 from gateway.core.members import discover_members
 from gateway.core.ports import Metrics
 from gateway.core.records import AnyRecord, Settle
-from gateway.core.upstream import Upstream
 from gateway.counters.memory import MemoryEngine
 from gateway.dialects.discover import discover as discover_surfaces
 from gateway.exporters.prometheus import PrometheusMetrics
@@ -33,6 +34,7 @@ from gateway.providers.discover import discover as discover_providers
 from gateway.settings import Settings
 from gateway.system import SystemClock, SystemEntropy
 from gateway.upstream.httptools_client import HttptoolsUpstream
+from gateway.upstream.pool import PoolCounts
 from gateway.vault.configuration import WorkerConfiguration
 from gateway.vault.credentials import Credentials
 from gateway.vault.keyring import MemoryKeyRing
@@ -75,6 +77,20 @@ class WorkerParts:
             await asyncio.sleep(CONFIGURED_LOOK_S)
 
 
+def _gauge_connections(metrics: PrometheusMetrics, upstream: HttptoolsUpstream) -> None:
+    """Connections to providers, over all pools."""
+    for name, meaning, read in (
+        ("open", "Connections to providers", lambda pool: pool.open),
+        ("idle", "Connections to providers that wait for a call", lambda pool: pool.idle),
+        ("waiting", "Calls that wait for a connection to a provider", lambda pool: pool.waiting),
+    ):
+        metrics.gauge(f"faregate_upstream_connections_{name}", meaning, partial(_summed, upstream, read))
+
+
+def _summed(upstream: HttptoolsUpstream, read: Callable[[PoolCounts], int]) -> int:
+    return sum(read(pool) for pool in upstream.counts())
+
+
 def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerParts:
     """A worker from its files alone: last-good configuration, checkpoint, journals. `desk` None: over its socket."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -96,7 +112,9 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
     )
     metrics = PrometheusMetrics()
     metrics.gauge("faregate_open_holds", "Attempts between HOLD and their end", limits.open_holds)
-    upstream: Upstream = HttptoolsUpstream()
+    metrics.gauge("faregate_tasks", "Tasks of the worker's event loop", lambda: len(asyncio.all_tasks()))
+    upstream = HttptoolsUpstream()
+    _gauge_connections(metrics, upstream)
     surfaces = discover_surfaces()
     services = Services(
         clock=clock,

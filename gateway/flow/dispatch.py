@@ -212,6 +212,8 @@ async def _first_event(
     first = bytearray()
     ended = False
     heartbeats = _Heartbeats(passage, services, exchange, attempt, headers)
+    begun_ns = clock.monotonic_ns()
+    idle_ns = services.settings.progress_idle_s * 1e9
     while not (tap.events or tap.terminal or tap.error):
         chunk = await waited(passage, services, heartbeats.next(chunks))
         if chunk is None:
@@ -219,9 +221,12 @@ async def _first_event(
             ended = True
             break
         first += tap.feed(chunk)
+        if clock.monotonic_ns() - begun_ns >= idle_ns and tap.events == 0:
+            raise no_progress(attempt, services.settings.progress_idle_s)
     attempt.first_token_ns = clock.monotonic_ns()
     observe_stream(attempt, tap)
     if tap.error:
+        attempt.nothing_came = not tap.output_bytes
         raise UpstreamStreamError(
             f"The provider {attempt.target.provider.name} began its stream with an error: {tap.error}"
         )
@@ -290,6 +295,15 @@ async def start_stream(
     """200 and the stream's headers."""
     sent = answer_headers(passage, attempt, headers, services.clock.monotonic_ns())
     await exchange.start(AnswerHead(200, (_STREAM_TYPE, *_STREAM_HEADERS, *sent)))
+
+
+def no_progress(attempt: Attempt, idle_s: float) -> UpstreamTimeout:
+    """A stream that is kept open with comments and says nothing."""
+    provider = attempt.target.provider.name
+    return UpstreamTimeout(
+        f"The provider {provider} kept its stream open with comments and sent no event for {idle_s:g} s.",
+        extra={"timeout": "progress"},
+    )
 
 
 def observe_stream(attempt: Attempt, tap: StreamTap) -> None:

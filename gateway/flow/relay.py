@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.core.call import AnswerHead
-from gateway.core.errors import AttemptFailed, UpstreamLost, UpstreamStreamError, UpstreamTimeout
+from gateway.core.errors import AttemptFailed, UpstreamLost, UpstreamStreamError
 from gateway.core.ids import CALL, print_id
 from gateway.core.money import print_usd
 from gateway.core.ports import Exchange, StreamTap
@@ -17,7 +17,7 @@ from gateway.core.records import Progress
 from gateway.core.tokens import estimate_tokens
 from gateway.flow.abandon import Abandonable
 from gateway.flow.answer import StreamAnswer, WholeAnswer, answer_headers
-from gateway.flow.dispatch import observe_stream, patience_s, start_stream, waited
+from gateway.flow.dispatch import no_progress, observe_stream, patience_s, start_stream, waited
 from gateway.flow.services import Services
 from gateway.flow.settle import conclude, synced
 from gateway.flow.state import Passage
@@ -115,7 +115,7 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
             if tap.events != events:
                 moved_ns, events = now_ns, tap.events
             elif now_ns - moved_ns >= settings.progress_idle_s * 1e9:
-                raise _no_progress(answer, settings.progress_idle_s)
+                raise no_progress(answer.attempt, settings.progress_idle_s)
             if now_ns - noted_ns >= every_ns or tap.output_bytes - noted_bytes >= every_bytes:
                 noted_ns, noted_bytes = now_ns, tap.output_bytes
                 _note_progress(passage, services, answer)
@@ -129,14 +129,6 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
             await exchange.write(rest)
     finally:
         passage.waited_ns += clock.monotonic_ns() - asked_ns
-
-
-def _no_progress(answer: StreamAnswer, idle_s: float) -> UpstreamTimeout:
-    provider = answer.attempt.target.provider.name
-    return UpstreamTimeout(
-        f"The provider {provider} kept its stream open with comments and sent no event for {idle_s:g} s.",
-        extra={"timeout": "progress"},
-    )
 
 
 def _note_progress(passage: Passage, services: Services, answer: StreamAnswer) -> None:

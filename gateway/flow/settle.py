@@ -65,7 +65,7 @@ def conclude(
 
 def _end_record(passage: Passage, services: Services, attempt: Attempt, outcome: str, cause: str) -> AttemptEnd:
     usage = attempt.usage
-    if usage is None and attempt.status >= _REFUSED_FROM:
+    if usage is None and (attempt.status >= _REFUSED_FROM or attempt.nothing_came):
         usage = _NOTHING
     now_ns = services.clock.monotonic_ns()
     if usage is None:

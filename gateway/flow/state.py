@@ -41,6 +41,8 @@ class Attempt(msgspec.Struct):
     model_served: str = ""
     finish_reason: str = ""
     refusal: bool = False
+    nothing_came: bool = False
+    """An error stood where the first event should: nothing was delivered."""
     upstream_id: str = ""
     reported_nusd: int | None = None
     """What the provider itself says it cost, where it does."""

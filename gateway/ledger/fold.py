@@ -50,6 +50,7 @@ class Books:
         "_corrected",
         "_expiries",
         "_next_expiry_ms",
+        "_now_ms",
         "_older",
         "_recent",
         "anomalies",
@@ -67,6 +68,7 @@ class Books:
         self.holds: dict[bytes, OpenHold] = {}
         self.calls: dict[bytes, OpenCall] = {}
         self.newest_ms = 0
+        self._now_ms = 0
         self.anomalies: list[Anomaly] = []
         self.anomaly_count = 0
         # Dictionaries as ordered sets, so that equal books have equal dumps.
@@ -82,10 +84,11 @@ class Books:
         A waiter for one of them must look again: there is room, or what was held is spent and the answer is final.
         """
         ts_ms = record.ts_ms
+        self._now_ms = ts_ms  # not the newest ever: a clock that was ahead for a while must not end windows to come
         if ts_ms > self.newest_ms:
             self.newest_ms = ts_ms
-            if ts_ms > self._next_expiry_ms:
-                self._drop_expired()
+        if ts_ms > self._next_expiry_ms:
+            self._drop_expired()
         return _APPLY[type(record)](self, record, call_id)
 
     def standing(self, counter: str) -> tuple[int, int]:
@@ -215,14 +218,14 @@ class Books:
     def _release(self, name: str, amount: int) -> None:
         counter = self.counters[name]
         counter.reserved -= amount
-        if not counter.reserved and 0 < counter.expires_ms < self.newest_ms and self.forget:
+        if not counter.reserved and 0 < counter.expires_ms < self._now_ms and self.forget:
             del self.counters[name]
 
     def _spend(self, takes: tuple[Take, ...]) -> None:
         for take in takes:
             counter = self.counters.get(take.counter)
             if counter is None:
-                if 0 < take.expires_ms < self.newest_ms and self.forget:
+                if 0 < take.expires_ms < self._now_ms and self.forget:
                     continue  # its window has ended and nothing is reserved in it: no decision can read it again
                 counter = self._open_counter(take)
             counter.spent += take.amount
@@ -237,7 +240,7 @@ class Books:
     def _drop_expired(self) -> None:
         """Each counter is looked at once, when its time comes; one still reserved is dropped by its last release."""
         expiries = self._expiries
-        while expiries and expiries[0][0] < self.newest_ms:
+        while expiries and expiries[0][0] < self._now_ms:
             expires_ms, name = heappop(expiries)
             counter = self.counters.get(name)
             if counter is not None and counter.expires_ms == expires_ms and not counter.reserved and self.forget:

@@ -18,6 +18,11 @@ counts, so a rolling limit is at most 1/12 stricter than its text."""
 GRACE_MS = 3_600_000
 """How long counters outlive their window: a clock set back by less than this finds them still there."""
 
+_DAY_MS = 24 * GRACE_MS
+_GRACE_MS = {WindowKind.DAY: _DAY_MS, WindowKind.WEEK: 7 * _DAY_MS, WindowKind.MONTH: 31 * _DAY_MS}
+"""Counters of longer windows outlive them by the window's own length: a clock that leaps into the next month and back
+finds what was spent in this one."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
@@ -78,7 +83,7 @@ def _calendar(window: Window, now_ms: int) -> Span:
         case _:
             following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
             name, end_ms = f"{today:%Y-%m}", _midnight(following, zone)
-    return Span(name, (name,), end_ms, end_ms, end_ms + GRACE_MS)
+    return Span(name, (name,), end_ms, end_ms, end_ms + _GRACE_MS.get(window.kind, GRACE_MS))
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:

@@ -14,6 +14,8 @@ from gateway.simulator.printing import DONE, Printer
 from gateway.simulator.shapes import TextRequest
 from gateway.simulator.witness import Witness
 
+MARK_HEADER = "x-sim-mark"
+"""A caller that may never learn its call's id finds its attempt in the log by what it put here."""
 BURST_EVENTS = 32
 """Events in one write when tokens are not spaced out in time."""
 _EVENT_STREAM = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
@@ -36,7 +38,9 @@ class Attempt:
         self._began_ns = time.monotonic_ns()
         self._ended = False
         self.sent_tokens = 0
-        witness.note({"event": "begin", "attempt_id": self._id, "model": model, "prompt_tokens": prompt_tokens})
+        event: dict[str, object] = {"event": "begin", "attempt_id": self._id, "model": model}
+        mark = exchange.headers.get(MARK_HEADER)
+        witness.note(event | {"prompt_tokens": prompt_tokens} | ({"mark": mark} if mark else {}))
 
     async def durable(self) -> None:
         await self._witness.durable()
@@ -159,9 +163,15 @@ class TextReply:
             await attempt.durable()
             await exchange.write(b"", last=True)
             return True
+        endings = self._printer.endings() + self._printer.usage_chunk()
+        if self._knobs.done_wait_ms:
+            await exchange.write(endings)
+            endings = b""
+            if not await exchange.pause(self._knobs.done_wait_ms / 1000):
+                return False
         attempt.end(self._draft.usage(), completed=True)
         await attempt.durable()
-        await exchange.write(self._printer.endings() + self._printer.usage_chunk() + DONE, last=True)
+        await exchange.write(endings + DONE, last=True)
         return True
 
     async def _end_with_error(self) -> bool:

@@ -31,12 +31,14 @@ _Wait = Annotated[float, msgspec.Meta(ge=0, le=WAIT_MS_MAX)]
 
 class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`latency_ms` passes before a reply's head, `ttft_ms` between head and first token, `token_interval_ms` between
-    tokens (a whole reply takes as long as its tokens would). `tokens` None: the simulator chooses."""
+    tokens (a whole reply takes as long as its tokens would), `done_wait_ms` between a stream's usage and its `[DONE]`.
+    `tokens` None: the simulator chooses."""
 
     latency_ms: _Wait = 0.0
     ttft_ms: _Wait = 0.0
     tokens: Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] | None = None
     token_interval_ms: _Wait = 0.0
+    done_wait_ms: _Wait = 0.0
     fault: Fault = ""
 
 
