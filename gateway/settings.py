@@ -44,6 +44,9 @@ class Settings:
     )
     key_env: str = _setting("live", "The middle word of new keys: fg_<env>_….")
     max_body_bytes: int = _setting(20 * 1024 * 1024, "Largest request body accepted.", least=1024)
+    max_bodies_bytes: int = _setting(
+        256 * 1024 * 1024, "Request bodies a worker holds at the same time; more calls are told 503.", least=1024
+    )
     max_reply_bytes: int = _setting(64 * 1024 * 1024, "Largest upstream reply accepted.", least=1024)
     pre_stop_s: float = _setting(
         0.25,

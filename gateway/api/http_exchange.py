@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
+from gateway.api.bodies import BodyRoom
 from gateway.api.headers import check_body_headers, read_headers, too_large
 from gateway.core.call import AnswerHead
-from gateway.core.errors import BadRequest, RequestTimeout
+from gateway.core.errors import BadRequest, Overloaded, RequestTimeout
 
 BODY_S = 60.0
 BODY_BYTES_S = 1024
@@ -63,13 +64,15 @@ class HttpExchange:
     """core.ports.Exchange and its own core.ports.Disconnect."""
 
     __slots__ = (
+        "_bodies",
         "_body",
         "_callback",
         "_chunked",
         "_complete",
+        "_crowded",
         "_expects_continue",
         "_head",
-        "_max_body_bytes",
+        "_held_bytes",
         "_overflow",
         "_probes",
         "_raw",
@@ -92,7 +95,7 @@ class HttpExchange:
         wire: Wire,
         raw: Sequence[tuple[bytes, bytes]],
         received_ns: int,
-        max_body_bytes: int,
+        bodies: BodyRoom,
         *,
         keep_alive: bool,
         version_1_1: bool,
@@ -106,7 +109,9 @@ class HttpExchange:
         self.gone = False
         self.started = False
         self.finished = False
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
+        self._held_bytes = 0
+        self._crowded = False
         self._version_1_1 = version_1_1
         self._expects_continue = expects_continue
         self._body: list[bytes] = []
@@ -135,12 +140,27 @@ class HttpExchange:
         if self.finished:
             if self._size > LINGER_BYTES:
                 self._wire.abort()
-        elif self._size > self._max_body_bytes:
+        elif self._overflow or self._crowded:
+            return
+        elif self._size > self._bodies.one_bytes:
             self._overflow = True
-            self._body.clear()
-            self._wake()
-        else:
+            self._give_up_body()
+        elif self._bodies.take(len(data)):
+            self._held_bytes += len(data)
             self._body.append(data)
+        else:
+            self._crowded = True
+            self._give_up_body()
+
+    def _give_up_body(self) -> None:
+        self._body.clear()
+        self.release()
+        self._wake()
+
+    def release(self) -> None:
+        """The call is over: its body's room is given back."""
+        self._bodies.give(self._held_bytes)
+        self._held_bytes = 0
 
     def whole(self) -> None:
         """The request has arrived to its end."""
@@ -216,13 +236,19 @@ class HttpExchange:
         self.headers = read_headers(self._raw)
 
     async def body(self) -> bytes:
-        check_body_headers(self.headers, self._max_body_bytes)
+        check_body_headers(self.headers, self._bodies.one_bytes)
         if not self._complete:
             await self._rest()
         if self._overflow:
-            raise too_large(self._size, self._max_body_bytes)
-        parts, self._body = self._body, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            raise too_large(self._size, self._bodies.one_bytes)
+        if self._crowded:
+            raise Overloaded(
+                "This server holds as many request bodies as it may. Try again in a moment.",
+                headers={"retry-after": "1"},
+            )
+        if len(self._body) != 1:
+            self._body = [b"".join(self._body)]
+        return self._body[0]  # and kept: a call that another worker must admit is passed on with it
 
     async def _rest(self) -> None:
         loop = asyncio.get_running_loop()
@@ -241,7 +267,7 @@ class HttpExchange:
 
     def _arrived(self, took_s: float) -> bool:
         """Whether the body is here, or too much of it. Raises for a caller that went away or is too slow."""
-        if self._complete or self._overflow:
+        if self._complete or self._overflow or self._crowded:
             return True
         if self.gone:
             raise BadRequest("The connection was closed before the whole body had arrived.")

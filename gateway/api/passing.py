@@ -73,23 +73,27 @@ class Passing:
 
     def pass_idle(self) -> None:
         """Passes every connection on that is between two requests. One that cannot be passed now is kept."""
-        for connection in list(self._connections):
-            if not is_idle(connection):
-                continue
+        for connection in [one for one in self._connections if is_idle(one)]:
             try:
-                self._send(connection, 0).close()
+                successor = connect(self._passing)
+            except OSError:
+                return  # between two workers there is nobody for some milliseconds
+            try:
+                _send(successor, connection, 0)
             except OSError as error:
                 LOG.debug("a connection was not passed on: %s", error)
-                return
-            self.idle += 1
-            connection.transport.abort()
+            else:
+                self.idle += 1
+                connection.transport.abort()
+            finally:
+                successor.close()
 
     async def pass_call(self, exchange: HttpExchange) -> bool:
         """Passes a call on before any of its answer was sent; False when the answer must come from here."""
         body = await exchange.body()  # the rest of it may still be on its way
         connection = next((one for one in self._connections if one.cycle is exchange), None)
-        if connection is None or exchange.gone or _has_begun_another(connection):
-            return False  # a further request is half read: nobody could go on there
+        if connection is None:
+            return False
         request = _request_of(connection, body)
         successor = await self._sent_when_there(connection, exchange, len(request))
         if successor is None:
@@ -109,12 +113,21 @@ class Passing:
     async def _sent_when_there(
         self, connection: Connection, exchange: HttpExchange, length: int
     ) -> socket.socket | None:
-        """Between two workers there are some milliseconds; where the new one dies in them, it takes a start more."""
+        """Waits for a successor: some milliseconds, and a start more where the new worker dies in them.
+
+        None when there is none, the caller has left, or a further request is half read: nobody could go on there.
+        """
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + WAIT_S
-        while not exchange.gone:
+        while not exchange.gone and not _has_begun_another(connection):
             try:
-                return self._send(connection, length)
+                successor = connect(self._passing)
+                try:
+                    _send(successor, connection, length)
+                except OSError:
+                    successor.close()
+                    raise
+                return successor
             except OSError as error:
                 if loop.time() > ends_s:
                     LOG.warning("a call was not passed on: %s", error)
@@ -122,19 +135,14 @@ class Passing:
             await asyncio.sleep(LOOK_S)
         return None
 
-    def _send(self, connection: Connection, length: int) -> socket.socket:
-        """Gives the successor the connection's descriptor. Closing ours afterwards ends nothing: it has one, too.
 
-        Raises OSError.
-        """
-        successor = connect(self._passing)
-        try:
-            descriptor = connection.transport.get_extra_info("socket").fileno()
-            socket.send_fds(successor, [length.to_bytes(LENGTH_BYTES, "big")], [descriptor])
-        except OSError:
-            successor.close()
-            raise
-        return successor
+def _send(successor: socket.socket, connection: Connection, length: int) -> None:
+    """Gives the connection's descriptor away. Closing ours afterwards ends nothing: the other side has one, too.
+
+    Raises OSError.
+    """
+    descriptor = connection.transport.get_extra_info("socket").fileno()
+    socket.send_fds(successor, [length.to_bytes(LENGTH_BYTES, "big")], [descriptor])
 
 
 def _request_of(connection: Connection, body: bytes) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from gateway.api.bodies import BodyRoom
 from gateway.api.exchange import AsgiApp, AsgiExchange, Message, Receive, Scope, Send
 from gateway.api.headers import read_headers
 from gateway.api.http_exchange import HttpExchange
@@ -64,7 +65,7 @@ class DataPlane:
         desk: AsgiApp,
         ready: Callable[[], str],
         render_metrics: Callable[[], bytes],
-        max_body_bytes: int,
+        bodies: BodyRoom,
     ) -> None:
         self.services = services
         self.refusals = Refusals()
@@ -73,7 +74,7 @@ class DataPlane:
         self._desk = desk
         self._ready = ready
         self._render_metrics = render_metrics
-        self.max_body_bytes = max_body_bytes
+        self.bodies = bodies
         self._table = RouteTable()
         self.call_routes = {route.path.encode(): route for route in ROUTES if route.handler == "call"}
         self._plain: Surface = services.surfaces["chat.completions"]
@@ -88,7 +89,7 @@ class DataPlane:
         received_ns = self.services.clock.monotonic_ns()
         self.running += 1
         try:
-            exchange = AsgiExchange(read_headers(scope["headers"]), receive, send, received_ns, self.max_body_bytes)
+            exchange = AsgiExchange(read_headers(scope["headers"]), receive, send, received_ns, self.bodies.one_bytes)
         except FaregateError as error:
             self.running -= 1
             await self._refuse(AsgiExchange({}, receive, send, received_ns, 0), error)
@@ -126,6 +127,7 @@ class DataPlane:
             await self._fault(exchange)
         finally:
             self.running -= 1
+            exchange.release()
             if not exchange.finished:
                 exchange.cut()
 

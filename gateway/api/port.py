@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from gateway.api.leaving import LeavingPlane
 from gateway.api.passing import Passing, connect, is_idle
 from gateway.api.protocol import Connection, protocol_class
+from gateway.api.server import StopRequests
 from gateway.core.handover import GOODBYE
 
 BACKLOG = 2048
@@ -84,6 +85,7 @@ class Port:
         self._server: asyncio.AbstractServer | None = None
         self._leaving = asyncio.Event()
         self._at_once = asyncio.Event()
+        self._requests = StopRequests()
         self._ends_s = 0.0
 
     # ------------------------------------------------------------ life
@@ -136,12 +138,17 @@ class Port:
         await self._leaving.wait()
 
     def stop(self) -> None:
-        """As SIGTERM does."""
-        if self.stopping:
-            self._at_once.set()
-        self._plane.stopping = True
-        self._end_in(self._times.drain_s)
-        self._leaving.set()
+        """As SIGTERM does; asked again, it ends at once."""
+        if self._requests.again():
+            self.stop_now()
+        if not self.stopping:
+            self._plane.stopping = True
+            self._end_in(self._times.drain_s)
+            self._leaving.set()
+
+    def stop_now(self) -> None:
+        """Whatever is still running is cut off."""
+        self._at_once.set()
 
     def hand_over(self) -> None:
         """As SIGUSR1 does: nothing, where there is nobody to hand over to."""

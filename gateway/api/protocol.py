@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.api.bodies import BodyRoom
 from gateway.api.http_exchange import HttpExchange
 from gateway.api.routes import Route
 from gateway.core.errors import BadRequest, FaregateError, HeadTooLarge, RequestTimeout
@@ -35,7 +36,7 @@ class Calls(Protocol):
         ...
 
     @property
-    def max_body_bytes(self) -> int: ...
+    def bodies(self) -> BodyRoom: ...
 
     def now_ns(self) -> int: ...
 
@@ -123,7 +124,7 @@ class Connection(HttpToolsProtocol):
             self,
             self.headers,
             self.calls.now_ns(),
-            self.calls.max_body_bytes,
+            self.calls.bodies,
             keep_alive=version_1_1 and self.parser.should_keep_alive(),
             version_1_1=version_1_1,
             expects_continue=self.expect_100_continue,

@@ -16,6 +16,23 @@ from gateway.channel.server import UnixListener
 
 KEEP_ALIVE_S = 75
 BACKLOG = 256
+SAME_S = 1.0
+"""Within this time, requests to stop are one request."""
+
+
+class StopRequests:
+    """Tells a second request to stop from the first one that comes twice: a service manager may signal every process
+    beside its supervisor, and the kernel signals a child once for each thread of a parent that dies."""
+
+    def __init__(self) -> None:
+        self._first_s: float | None = None
+
+    def again(self) -> bool:
+        """Whether this request is another one than the first."""
+        now_s = asyncio.get_running_loop().time()
+        if self._first_s is None:
+            self._first_s = now_s
+        return now_s - self._first_s > SAME_S
 
 
 class Server(uvicorn.Server):
@@ -25,6 +42,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._on_start = on_start
         self._on_stop = on_stop
+        self._requests = StopRequests()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -43,7 +61,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
-        if self.should_exit:
+        if self._requests.again():
             self.force_exit = True
         self.should_exit = True
         self._on_stop()

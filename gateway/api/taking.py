@@ -14,6 +14,8 @@ from gateway.channel.server import UnixListener
 
 BACKLOG = 1024
 TAKE_S = 10.0
+AGAIN_S = 0.1
+"""After an error of the machine (no descriptors left): what waits is still there."""
 MAX_REQUEST_BYTES = 1 << 30
 """A request passed on was within the old worker's limit, which an operator may have set to anything sensible."""
 _READ_BYTES = 256 * 1024
@@ -59,7 +61,12 @@ class Taking:
         self._listener.take(self._passing)
         loop = asyncio.get_running_loop()
         while True:
-            old_worker, _ = await loop.sock_accept(self._listener.socket)
+            try:
+                old_worker, _ = await loop.sock_accept(self._listener.socket)
+            except OSError as error:
+                LOG.error("connections cannot be taken over: %s", error)
+                await asyncio.sleep(AGAIN_S)
+                continue
             task = loop.create_task(self._take(old_worker), name="take-connection")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

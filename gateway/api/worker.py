@@ -15,6 +15,7 @@ from gateway.core.upstream import Upstream
 
 LOG = logging.getLogger("faregate.worker")
 STAT_EVERY_S = 10.0
+FOLLOW_AGAIN_S = 1.0
 NO_CALL = b"\0" * 16
 _LOOK_S = 0.01
 _LOOKS = 200
@@ -84,9 +85,19 @@ class Worker:
         """Waits until this is the only worker that admits; from then on what others still end is followed."""
         if self._others is not None and self._fold is not None:
             await self._others.handed_over(self._fold)
-            self._tasks.append(
-                asyncio.get_running_loop().create_task(self._others.follow(self._fold), name="follow-others")
-            )
+            following = self._follow_others(self._others, self._fold)
+            self._tasks.append(asyncio.get_running_loop().create_task(following, name="follow-others"))
+
+    async def _follow_others(self, others: Others, fold: Fold) -> None:
+        """Until there is nothing left to follow: what is not read stays reserved here for good."""
+        while True:
+            try:
+                await others.follow(fold)
+            except Exception:  # whatever it is, it goes on where it was
+                LOG.exception("an older worker's journal could not be followed; trying again")
+                await asyncio.sleep(FOLLOW_AGAIN_S)
+            else:
+                return
 
     def hand_over(self) -> bool:
         """Appends HANDOVER: from here on this worker only ends what it has admitted. False, and nothing has changed,

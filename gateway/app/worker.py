@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway import policies
+from gateway.api.bodies import BodyRoom
 from gateway.api.desk_relay import DeskRelay
 from gateway.api.exchange import AsgiApp
 from gateway.api.leaving import LeavingPlane
@@ -145,7 +146,8 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
             return "no configuration yet"
         return "" if journal.ready else "the journal cannot be written"
 
-    plane = LeavingPlane(services, relay, unready, metrics.render, settings.max_body_bytes)
+    bodies = BodyRoom(settings.max_body_bytes, settings.max_bodies_bytes)
+    plane = LeavingPlane(services, relay, unready, metrics.render, bodies)
     subscriber = Subscriber(
         settings.bookkeeper_socket,
         f"worker-{os.getpid()}",

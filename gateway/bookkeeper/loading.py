@@ -64,6 +64,11 @@ class Loaded(Protocol):
     @property
     def dead_letters(self) -> int: ...
 
+    @property
+    def rewound(self) -> bool:
+        """Nothing was stored: SQL's cursors are older than they were, and are to be read again."""
+        ...
+
 
 class LedgerStore(Protocol):
     """What the loader asks of SQL: `store.ledger_writer.LedgerWriter`. Both raise StoreUnavailable."""
@@ -208,6 +213,10 @@ class Loader:
 
     async def _load(self, batch: list[Entry]) -> None:
         loaded = await self._persist(lambda: self._store.load(batch))
+        if loaded.rewound:
+            _log.warning("the ledger in SQL is older than what was written to it: loading again from its cursors")
+            self.close()
+            return
         for entry in batch:
             self.positions[entry.journal_id] = Position(entry.segment, entry.end, entry.seq)
         self.records += loaded.stored

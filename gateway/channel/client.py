@@ -86,7 +86,8 @@ class Subscriber:
             try:
                 await self._follow()
             except ChannelBroken as error:
-                _log.info("configuration channel: %s", error)
+                # Said once: a bookkeeper that is being replaced is away for a while.
+                _log.log(logging.INFO if self.connected else logging.DEBUG, "configuration channel: %s", error)
             except Exception:  # noqa: BLE001 - whatever an update does to the worker, it goes on serving
                 _log.exception("an update could not be applied; asking for it again")
             if self.connected:

@@ -23,7 +23,7 @@ from gateway.settings import Settings, read_settings
 
 OK, FAILED, USAGE = 0, 1, 2
 
-_ORDER = ("keys", "spend", "config", "ledger", "db", "serve", "demo")
+_ORDER = ("keys", "spend", "config", "ledger", "db", "serve", "restart", "demo")
 
 
 class _InOrder(TyperGroup):
@@ -138,3 +138,11 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+@app.command()
+def restart(data_dir: DataDir = None) -> None:
+    """Replace the running server's processes by the code on disk; no call is refused."""
+    from gateway.cli import restart as restarting
+
+    restarting.restart(_with_options(None, None, data_dir))

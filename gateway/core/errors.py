@@ -125,6 +125,12 @@ class ServerShuttingDown(CallRefused):
     status, code, kind = 503, "server_shutting_down", "api_error"
 
 
+class Overloaded(CallRefused):
+    """The worker holds as much as it may; another one, or this one a moment later, takes the call."""
+
+    status, code, kind = 503, "overloaded", "api_error"
+
+
 class DeskUnavailable(CallRefused):
     status, code, kind = 503, "control_plane_unavailable", "api_error"
 

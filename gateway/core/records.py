@@ -210,7 +210,7 @@ class Stat(Record, frozen=True, array_like=True):
 
 
 class Handover(Record, frozen=True, array_like=True):
-    """Reserved: the old worker admits nothing after this record."""
+    """This worker admits nothing after this record: another one does, or will. `successor` is reserved."""
 
     successor: bytes
 

@@ -13,6 +13,7 @@ import sys
 from gateway.core.call import AnswerHead
 from gateway.core.caller import Permission
 from gateway.core.errors import CallRefused, FaregateError
+from gateway.core.handover import GOODBYE, HandedOver
 from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.ports import Exchange, Surface
 from gateway.core.records import Features
@@ -40,6 +41,9 @@ async def run(exchange: Exchange, surface: Surface, permission: Permission, serv
     except ClientGone:
         end_open_attempts(passage, services, "client_gone", "client_gone")
         settle(passage, services, "client_gone", CLIENT_CLOSED, "client_gone")
+    except HandedOver:
+        _leave_to_successor(passage, services)
+        raise
     except FaregateError as error:
         end_open_attempts(passage, services, "error", error.code)
         status = 200 if exchange.started else error.status
@@ -50,10 +54,20 @@ async def run(exchange: Exchange, surface: Surface, permission: Permission, serv
             _settle_interrupted(passage, services, sys.exception())
 
 
+def _leave_to_successor(passage: Passage, services: Services) -> None:
+    """The call goes on in another worker, as a new one. A call without an attempt leaves no record here: it holds
+    nothing, and its successor counts it."""
+    if passage.attempts:
+        settle(passage, services, "error", 503, "handed_over")
+    passage.settled = True
+
+
 def _settle_interrupted(passage: Passage, services: Services, cause: BaseException | None) -> None:
     """A cancellation from outside, or a fault of our own, which whoever called us answers with 500."""
     code, status = "cancelled", CLIENT_CLOSED
-    if cause is not None and not isinstance(cause, asyncio.CancelledError):
+    if cause is not None and cause.args[:1] == (GOODBYE,):
+        code, status = GOODBYE, 503
+    elif cause is not None and not isinstance(cause, asyncio.CancelledError):
         code, status = "internal_error", 500
         cause.add_note(f"The call is {print_id(CALL, passage.call_id)}.")
     end_open_attempts(passage, services, "lost", code)

@@ -11,7 +11,7 @@ Every error that means "SQL did not answer" leaves this module as StoreUnavailab
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.core.errors import ConfigInvalid, StoreUnavailable
+from gateway.store.postgres_url import driver_arguments
 
 Part = Literal["config", "ledger"]
 PARTS: tuple[Part, ...] = ("config", "ledger")
@@ -200,9 +201,9 @@ def _open_sqlite(data_dir: Path, part: Part) -> AsyncEngine:
 
 
 def _open_postgres(url: URL, part: Part) -> AsyncEngine:
-    query, arguments = _driver_arguments(url)
+    plain, arguments = driver_arguments(url)
     return create_async_engine(
-        url.set(drivername="postgresql+asyncpg", query=query),
+        plain.set(drivername="postgresql+asyncpg"),
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
         pool_timeout=CONNECT_TIMEOUT_S,
@@ -222,26 +223,3 @@ def _open_postgres(url: URL, part: Part) -> AsyncEngine:
 
 def _unnamed() -> str:
     return ""
-
-
-_QUERY_MEMBERS: dict[str, Callable[[str], dict[str, Any]]] = {
-    "sslmode": lambda value: {"ssl": value},
-    "connect_timeout": lambda value: {"timeout": float(value)},
-    "application_name": lambda value: {"server_settings": {"application_name": value}},
-}
-
-
-def _driver_arguments(url: URL) -> tuple[dict[str, Any], dict[str, Any]]:
-    """libpq's spelling of URL parameters turned into asyncpg's; what is not translated is left in the URL."""
-    left: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
-    for name, value in url.query.items():
-        translate = _QUERY_MEMBERS.get(name)
-        if translate is None or not isinstance(value, str):
-            left[name] = value
-            continue
-        try:
-            arguments.update(translate(value))
-        except ValueError as error:
-            raise ConfigInvalid(f"FAREGATE_DATABASE_URL has {name}={value!r}, which is not a number") from error
-    return left, arguments

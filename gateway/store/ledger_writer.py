@@ -4,6 +4,9 @@ A batch is one transaction: rows, rollups from the rows really inserted, and the
 between two batches, the cursor says precisely what is stored. It is also the lock: a second loader waits for it and
 then finds nothing left to do.
 
+The database may be older than what was written to it: a backup was restored, or a replica that had not everything took
+over. Its cursors then are older, too; the writer notices that they went back, and the loader reads on from there.
+
 Delivery identity `(journal_id, seq)` repeated is a repetition and is skipped. Accounting identity repeated under
 another delivery identity is an alarm: the record goes to `dead_letter`, and nothing is counted.
 """
@@ -26,6 +29,8 @@ from gateway.store.ledger_straight import store_straight
 from gateway.store.ledger_tables import JOURNAL_CURSOR
 from gateway.store.month_keeper import MonthKeeper
 
+REMEMBERED_JOURNALS = 500
+
 
 class Cursor(msgspec.Struct, frozen=True):
     """How far a journal is in SQL: up to `seq`, which ends at `offset` of `segment`."""
@@ -38,13 +43,14 @@ class Cursor(msgspec.Struct, frozen=True):
 
 class Loaded(msgspec.Struct, frozen=True):
     """What a batch did: entries newly stored, of them calls ended and attempts ended; entries already there before;
-    dead letters written."""
+    dead letters written. `rewound`: nothing was done, the cursors have gone back and are to be read again."""
 
     stored: int = 0
     calls: int = 0
     postings: int = 0
     repeated: int = 0
     dead_letters: int = 0
+    rewound: bool = False
 
     def __add__(self, other: Loaded) -> Loaded:
         return Loaded(
@@ -53,7 +59,12 @@ class Loaded(msgspec.Struct, frozen=True):
             self.postings + other.postings,
             self.repeated + other.repeated,
             self.dead_letters + other.dead_letters,
+            self.rewound or other.rewound,
         )
+
+
+class _Rewound(Exception):
+    """A cursor is before where this writer has put it."""
 
 
 class LedgerWriter:
@@ -63,11 +74,14 @@ class LedgerWriter:
         self._engine = engine
         self._statements: Statements | None = None
         self._months = MonthKeeper(engine)
+        self._reached: dict[bytes, int] = {}
+        """The last seq of each journal that this writer has stored, of the latest REMEMBERED_JOURNALS."""
 
     async def cursors(self) -> dict[bytes, Cursor]:
         """Where each journal known to SQL is to be read on. Raises StoreUnavailable."""
         async with reading(self._engine) as connection:
             rows = (await connection.execute(select(JOURNAL_CURSOR))).all()
+        self._reached.clear()
         return {row.journal_id: Cursor(row.seq, row.segment, row.offset, row.newest_ms) for row in rows}
 
     async def load(self, batch: Sequence[Entry]) -> Loaded:
@@ -80,9 +94,16 @@ class LedgerWriter:
             return Loaded()
         try:
             loaded = await self._load(batch)
+        except _Rewound:
+            return Loaded(rewound=True)
         except StoreUnavailable:
             self._statements = None  # whoever comes back may have another schema
             raise
+        for journal_id, seq in {entry.journal_id: entry.seq for entry in batch}.items():
+            self._reached.pop(journal_id, None)
+            self._reached[journal_id] = seq
+        while len(self._reached) > REMEMBERED_JOURNALS:
+            del self._reached[next(iter(self._reached))]
         await self._months.keep()
         return loaded
 
@@ -90,7 +111,7 @@ class LedgerWriter:
         for store in (self._store, self._store_carefully):
             try:
                 return await store(batch)
-            except FaregateError:
+            except (FaregateError, _Rewound):
                 raise
             except Exception as error:  # noqa: BLE001 - SQL away is StoreUnavailable; whatever else a record does to us
                 fault = error
@@ -101,14 +122,14 @@ class LedgerWriter:
 
     async def _store(self, batch: Sequence[Entry]) -> Loaded:
         async with writing(self._engine) as connection:
-            fresh = await _take_cursors(connection, batch)
+            fresh = await self._take_cursors(connection, batch)
             calls, postings = await store_straight(connection, await self._prepared(connection), fresh)
             await _move_cursors(connection, fresh)
         return Loaded(stored=len(fresh), calls=calls, postings=postings, repeated=len(batch) - len(fresh))
 
     async def _store_carefully(self, batch: Sequence[Entry]) -> Loaded:
         async with writing(self._engine) as connection:
-            fresh = await _take_cursors(connection, batch)
+            fresh = await self._take_cursors(connection, batch)
             careful = CarefulBatch(connection, await self._prepared(connection))
             await careful.store(fresh)
             await _move_cursors(connection, fresh)
@@ -124,36 +145,41 @@ class LedgerWriter:
         """One record that SQL refuses: kept as bytes, and the journal goes on."""
         reason = f"{type(getattr(error, 'orig', None) or error).__name__}: {getattr(error, 'orig', None) or error}"
         async with writing(self._engine) as connection:
-            fresh = await _take_cursors(connection, [entry])
+            fresh = await self._take_cursors(connection, [entry])
             if not fresh:
                 return Loaded(repeated=1)
             await write_dead(connection, [dead_row(entry, "unstorable", reason[:500])])
             await _move_cursors(connection, fresh)
         return Loaded(dead_letters=1)
 
+    async def _take_cursors(self, connection: AsyncConnection, batch: Sequence[Entry]) -> list[Entry]:
+        """Locks the batch's journals and returns the entries that are not stored yet, each once.
+
+        Raises _Rewound when any journal is not as far as this writer has brought it.
+        """
+        ids = sorted({entry.journal_id for entry in batch})
+        table = JOURNAL_CURSOR.c
+        locked = select(table.journal_id, table.seq).where(table.journal_id.in_(sorted({*ids, *self._reached})))
+        locked = locked.order_by(table.journal_id).with_for_update()
+        stored = {row.journal_id: row.seq for row in await connection.execute(locked)}
+        if any(stored.get(journal_id, -1) < seq for journal_id, seq in self._reached.items()):
+            raise _Rewound
+        missing = [journal_id for journal_id in ids if journal_id not in stored]
+        if missing:
+            rows = [{"journal_id": one, "seq": -1, "segment": 0, "offset": 0, "newest_ms": 0} for one in missing]
+            await connection.execute(insert_into(connection, JOURNAL_CURSOR).on_conflict_do_nothing(), rows)
+            stored = {row.journal_id: row.seq for row in await connection.execute(locked)}
+        fresh: list[Entry] = []
+        for entry in batch:
+            if entry.seq > stored[entry.journal_id]:
+                fresh.append(entry)
+                stored[entry.journal_id] = entry.seq
+        return fresh
+
     async def _prepared(self, connection: AsyncConnection) -> Statements:
         if self._statements is None:
             self._statements = await statements_for(connection)
         return self._statements
-
-
-async def _take_cursors(connection: AsyncConnection, batch: Sequence[Entry]) -> list[Entry]:
-    """Locks the batch's journals and returns the entries that are not stored yet, each once."""
-    ids = sorted({entry.journal_id for entry in batch})
-    locked = select(JOURNAL_CURSOR.c.journal_id, JOURNAL_CURSOR.c.seq)
-    locked = locked.where(JOURNAL_CURSOR.c.journal_id.in_(ids)).order_by(JOURNAL_CURSOR.c.journal_id).with_for_update()
-    stored = {row.journal_id: row.seq for row in await connection.execute(locked)}
-    missing = [journal_id for journal_id in ids if journal_id not in stored]
-    if missing:
-        rows = [{"journal_id": one, "seq": -1, "segment": 0, "offset": 0, "newest_ms": 0} for one in missing]
-        await connection.execute(insert_into(connection, JOURNAL_CURSOR).on_conflict_do_nothing(), rows)
-        stored = {row.journal_id: row.seq for row in await connection.execute(locked)}
-    fresh: list[Entry] = []
-    for entry in batch:
-        if entry.seq > stored[entry.journal_id]:
-            fresh.append(entry)
-            stored[entry.journal_id] = entry.seq
-    return fresh
 
 
 async def _move_cursors(connection: AsyncConnection, fresh: Sequence[Entry]) -> None:

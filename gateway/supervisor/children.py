@@ -37,6 +37,7 @@ class Child:
     started_s: float = 0.0
     failures: int = 0
     leaving: bool = False
+    told_to_stop: bool = False
     prepared: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -107,6 +108,7 @@ class Child:
         process = self.process
         if process is None or process.returncode is not None:
             return
+        self.told_to_stop = True
         process.terminate()
         try:
             await asyncio.wait_for(process.wait(), timeout_s)

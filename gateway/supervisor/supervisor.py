@@ -97,9 +97,9 @@ class Supervisor:
     # ------------------------------------------------------------ life
 
     def stop(self) -> None:
-        """As SIGTERM does."""
-        if self._stopping.is_set():
-            for child in self._started:
+        """As SIGTERM does; a second one is passed on to whoever is still stopping."""
+        for child in self._started:
+            if self._stopping.is_set() and child.told_to_stop:
                 child.tell(signal.SIGTERM)
         self._stopping.set()
 

@@ -210,8 +210,9 @@ async def _measure(settings: Settings, calls: int, part: str, server: Path | Non
     await asyncio.gather(*tasks, return_exceptions=True)
     kind = "PostgreSQL" if settings.database_url else "SQLite"
     print(
-        f"{kind:11} {part:5} {calls / wall:8,.0f} calls/s   {wall:5.1f} s   bookkeeper {cpu / calls * 1e6:5.0f} µs/call "
-        f"({cpu / wall:4.0%})   PostgreSQL {theirs / calls * 1e6:5.0f} µs/call ({theirs / wall:4.0%})",
+        f"{kind:11} {part:5} {calls / wall:8,.0f} calls/s   {wall:5.1f} s   "
+        f"bookkeeper {cpu / calls * 1e6:5.0f} µs/call ({cpu / wall:4.0%})   "
+        f"PostgreSQL {theirs / calls * 1e6:5.0f} µs/call ({theirs / wall:4.0%})",
         flush=True,
     )
     if part == "both" and await SqlLedgerProof(engine).verify_sums():

@@ -9,6 +9,7 @@ from flow.scripts import whole
 from flow.world import KEY_TEXTS, World, chat
 
 from api.asking import Told, ask, part
+from gateway.api.bodies import BodyRoom
 from gateway.api.exchange import AsgiApp, Receive, Scope, Send
 from gateway.api.plane import DataPlane
 
@@ -35,7 +36,11 @@ class Served:
 
     def __post_init__(self) -> None:
         self.plane = DataPlane(
-            self.world.services, self.desk, lambda: self.reason, lambda: b"faregate_calls_total 1\n", 1000
+            self.world.services,
+            self.desk,
+            lambda: self.reason,
+            lambda: b"faregate_calls_total 1\n",
+            BodyRoom(1000, 4000),
         )
 
     async def ask(self, method: str, path: str, *headers: tuple[str, str], **more: Any) -> Told:

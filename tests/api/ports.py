@@ -16,9 +16,11 @@ from flow.world import KEY_TEXTS, World
 
 from api.planes import desk
 from api.servers import HANG_S
+from gateway.api.bodies import BodyRoom
 from gateway.api.leaving import LeavingPlane
 from gateway.api.port import Port, StopTimes
 from gateway.api.taking import Taking
+from gateway.core.records import Settle
 
 TIMES = StopTimes(pre_stop_s=0.3, grace_s=0.1, drain_s=HANG_S)
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -30,7 +32,10 @@ class Serving:
     def __init__(self, folder: Path, listener: socket.socket, world: World, times: StopTimes = TIMES) -> None:
         self.world = world
         self.admits = True
-        self.plane = LeavingPlane(world.services, desk, self._unready, lambda: b"", MAX_BODY_BYTES)
+        self.listener = listener
+        self.plane = LeavingPlane(
+            world.services, desk, self._unready, lambda: b"", BodyRoom(MAX_BODY_BYTES, 4 * MAX_BODY_BYTES)
+        )
         self.port = Port(
             self.plane, listener, times, folder / "passing.sock", folder / "successor.sock", self._hand_over
         )
@@ -62,12 +67,13 @@ class Serving:
 
     async def close(self) -> None:
         self.port.stop()
-        self.port.stop()
+        self.port.stop_now()
         await self.ended()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.taking.close()
+        self.listener.close()
 
 
 @dataclass
@@ -90,6 +96,7 @@ async def two_workers(
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
+    listener.setblocking(False)
     port = listener.getsockname()[1]
     first = Serving(folder, listener.dup(), old or World([whole()]), times)
     await first.begin()
@@ -167,3 +174,15 @@ def call_bytes(body: bytes) -> bytes:
 
 def get_bytes(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+
+
+def served(one: Serving) -> int:
+    """How many calls it has ended."""
+    return len(one.world.records(Settle))
+
+
+async def until_called(serving: Serving) -> None:
+    """Returns when a call is under way there."""
+    async with asyncio.timeout(20):
+        while not serving.plane.running:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)

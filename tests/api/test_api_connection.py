@@ -14,8 +14,10 @@ from flow.world import KEY_TEXTS, World, chat
 
 from api.planes import Served
 from api.servers import HANG_S, request, serving
+from gateway.api.bodies import BodyRoom
 from gateway.api.http_exchange import HttpExchange
 from gateway.core.call import AnswerHead
+from gateway.core.errors import Overloaded
 
 KEY = f"authorization: Bearer {KEY_TEXTS['app']}"
 JSON = "content-type: application/json"
@@ -170,7 +172,7 @@ class Line:
 
 
 def exchange(line: Line) -> HttpExchange:
-    made = HttpExchange(line, [], 0, 100, keep_alive=True, version_1_1=True, expects_continue=False)
+    made = HttpExchange(line, [], 0, BodyRoom(100, 200), keep_alive=True, version_1_1=True, expects_continue=False)
     made.whole()
     return made
 
@@ -188,3 +190,36 @@ async def test_an_answer_is_one_write_with_its_head() -> None:
 async def test_a_header_cannot_split_an_answer(value: bytes) -> None:
     with pytest.raises(ValueError, match="line break"):
         await exchange(Line()).start(AnswerHead(200, ((b"x-a", value), (b"content-length", b"0"))))
+
+
+async def test_more_bodies_than_a_worker_may_hold_are_refused_and_the_room_comes_back() -> None:
+    room = BodyRoom(100, 150)
+    exchanges = [
+        HttpExchange(Line(), [], 0, room, keep_alive=True, version_1_1=True, expects_continue=False) for _ in range(3)
+    ]
+    for one in exchanges:
+        one.headers = {"content-type": "application/json"}
+        one.feed(b"x" * 60)
+        one.whole()
+    assert len(await exchanges[0].body()) == len(await exchanges[1].body()) == 60
+    with pytest.raises(Overloaded):
+        await exchanges[2].body()
+    for one in exchanges:
+        one.release()
+    assert room.held_bytes == 0
+
+
+async def test_a_call_gives_its_bodys_room_back_however_it_ends() -> None:
+    plane = Served(World([whole(), stream(chunk("Hel"), 60.0)]))
+    async with serving(plane.plane) as port:
+        async with connected(port) as (reader, writer):
+            writer.write(call())
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_S)
+        async with connected(port) as (reader, writer):
+            writer.write(call(stream=True))
+            await asyncio.wait_for(reader.readuntil(b"Hel"), HANG_S)
+            assert plane.plane.bodies.held_bytes > 0
+        await ended(plane, 2)
+        async with asyncio.timeout(HANG_S):
+            while plane.plane.bodies.held_bytes:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)

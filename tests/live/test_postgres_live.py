@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,61 @@ def test_sql_away_is_nobodys_business_but_the_desks(both: tuple[Running, Databas
         )
     assert "Green" in server.verified().stdout
     server.new_key("after")
+
+
+def test_months_from_the_command_line(both: tuple[Running, Database]) -> None:
+    server, _ = both
+    secret = server.new_key("monthly")
+    statuses = [server.chat(secret).status for _ in range(20)]
+    assert statuses == [200] * 20
+    server.verified()
+    listed = json.loads(server.faregate("db", "partitions", "list", "--json").stdout)["partitions"]
+    assert {one["table"] for one in listed} == {"call", "attempt", "posting", "ledger_line"}
+    assert [one["rows"] for one in listed if one["to_ms"] is None] == [0] * 4, "every call has its month"
+    assert len([one for one in listed if one["table"] == "call" and one["from_ms"]]) >= 4
+    made = server.faregate("db", "partitions", "create", "--ahead", "5", "--month", "2021-03").stdout.split()
+    assert "posting_2021_03" in made
+    assert len(made) == 3 * 4
+    assert "all there" in server.faregate("db", "partitions", "create", "--ahead", "5").stdout
+    shown = server.faregate("db", "partitions", "list").stdout
+    assert "call_2021_03" in shown
+    assert "2021-04-01" in shown
+    assert server.faregate("db", "partitions", "detach", "--before", "2021-05").stdout.split() == [
+        f"{table}_2021_03" for table in ("attempt", "posting", "ledger_line", "call")
+    ]
+    assert "no month" in server.faregate("db", "partitions", "detach", "--before", "2021-05").stderr
+    young = server.faregate("db", "partitions", "detach", "--before", "2199-01", check=False)
+    assert (young.returncode, "kept for 31 days" in young.stderr) == (1, True)
+    bad = server.faregate("db", "partitions", "create", "--month", "March", check=False)
+    assert (bad.returncode, "write 2026-05" in bad.stderr) == (2, True)
+    assert server.chat(secret).status == 200
+    assert "Green" in server.verified().stdout
+
+
+def test_the_schema_goes_back_one_revision_under_a_running_server(both: tuple[Running, Database]) -> None:
+    """For an older version that is started next: nothing stops meanwhile."""
+    server, _ = both
+    secret = server.new_key("back")
+    asked = server.faregate("db", "downgrade", "--to", "0001", check=False)
+    assert (asked.returncode, "add --yes" in asked.stderr) == (1, True)
+    assert "to be upgraded" in server.faregate("db", "downgrade", "--to", "0001", "--yes").stdout
+    request_ids = [server.chat(secret).headers["x-request-id"] for _ in range(20)]
+    for request_id in request_ids:
+        wait_for("it", lambda rid=request_id: server.call("GET", f"/v1/requests/{rid}", key=secret).status == 200)
+    assert "No partitions" in server.faregate("db", "partitions", "list").stdout
+    assert "Green" in server.verified().stdout
+    assert "up to date" in server.faregate("db", "upgrade").stdout
+    assert server.chat(secret).status == 200
+    assert "Green" in server.verified().stdout
+
+
+def test_a_sqlite_ledger_has_no_months_and_is_not_taken_back_under_its_server(server: Running) -> None:
+    months = server.faregate("db", "partitions", "list", check=False)
+    assert (months.returncode, "FAREGATE_DATABASE_URL" in months.stderr) == (1, True)
+    refused = server.faregate("db", "downgrade", "--to", "0001", "--yes", check=False)
+    assert (refused.returncode, "owns the data folder" in refused.stderr) == (1, True)
+    wrong = server.faregate("db", "downgrade", "--part", "spend", "--to", "base", check=False)
+    assert (wrong.returncode, "config or ledger" in wrong.stderr) == (2, True)
 
 
 def test_a_server_without_a_schema_says_what_to_run(tmp_path, both: tuple[Running, Database]) -> None:

@@ -78,9 +78,11 @@ class Ledger:
         return [(row["seq"], row["reason"]) for row in await self.rows(DEAD_LETTER)]
 
     async def forget_cursors(self) -> None:
-        """As if cursors had been lost, which no transaction of ours can do: the rows must protect themselves."""
+        """As if cursors had been lost, which no transaction of ours can do: the rows must protect themselves from
+        the next writer."""
         async with writing(self.engine) as connection:
             await connection.execute(delete(JOURNAL_CURSOR))
+        self.writer = LedgerWriter(self.engine)
 
     def watch(self) -> Watch:
         """Notes what is asked from here on."""

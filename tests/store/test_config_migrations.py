@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from gateway.store import migrate
 from gateway.store.config_tables import ConfigTable
-from gateway.store.engine import is_sqlite, open_engine, reading, schema_of
+from gateway.store.engine import is_sqlite, open_engine, reading, schema_of, writing
 from store.stores import Store, postgres_database, postgres_server, store
 
 __all__ = ["postgres_database", "postgres_server", "store"]
@@ -28,6 +28,10 @@ async def test_up_down_and_up_again(store: Store) -> None:
         async with reading(engine) as connection:
             found = await connection.run_sync(_tables)
         assert found == (set(ConfigTable.metadata.tables) if present else set())
+        if present:
+            async with writing(engine) as connection:
+                org = ConfigTable.metadata.tables["org"]
+                await connection.execute(org.insert().values(name="acme", created_ms=1, created_by="tester"))
     await engine.dispose()
 
 

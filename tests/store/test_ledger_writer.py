@@ -100,8 +100,9 @@ async def test_entries_twice_in_one_batch_count_once(ledger: Ledger) -> None:
 async def test_where_batches_are_cut_makes_no_difference(ledger: Ledger, cuts: list[int]) -> None:
     """HOLD and its ATTEMPT_END in one batch or in two: the same rows, the same sums."""
     async with writing(ledger.engine) as connection:
-        for table in (CALL, ATTEMPT, POSTING, LEDGER_LINE, ROLLUP_HOUR, JOURNAL_CURSOR):
+        for table in (CALL, ATTEMPT, POSTING, LEDGER_LINE, ROLLUP_HOUR):
             await connection.execute(delete(table))
+    await ledger.forget_cursors()
     batch = list(calls(20, spread=3))
     edges = [0, *sorted(set(cuts)), len(batch)]
     for start, stop in pairwise(edges):

@@ -61,6 +61,7 @@ async def test_every_record_counts_once_across_months_and_replays(
     async with writing(ledger.engine) as connection:
         for table in reversed(LedgerTable.metadata.sorted_tables):
             await connection.execute(delete(table))
+    await ledger.forget_cursors()
     book = Book()
     journal = [entry for number, time in enumerate(times) for entry in call_of(book, number, time)]
     edges = [0, *sorted({cut for cut in cuts if cut < len(journal)}), len(journal)]
