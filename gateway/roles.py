@@ -64,9 +64,8 @@ async def run_worker(settings: Settings) -> None:
             _say_prepared()
             if await _first(worker.may_admit(), port.left()):
                 return
-            accepting = asyncio.get_running_loop().create_task(taking.run(), name="take-connections")
+            taking.begin()
             await port.serve(say_ready)
-            accepting.cancel()
     finally:
         await taking.close()
         await worker.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,17 @@ class Taking:
         self._tasks: set[asyncio.Task[None]] = set()
         self.taken = 0
 
-    async def run(self) -> None:
-        """Takes what is passed on, until it is cancelled."""
+    def begin(self) -> None:
+        """This is the worker that admits now: it takes what is passed on, until it is closed."""
         self._listener.take(self._passing)
+        self._keep(self._accept(), "take-connections")
+
+    def _keep(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -67,20 +75,18 @@ class Taking:
                 LOG.error("connections cannot be taken over: %s", error)
                 await asyncio.sleep(AGAIN_S)
                 continue
-            task = loop.create_task(self._take(old_worker), name="take-connection")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(self._take(old_worker), "take-connection")
 
     def step_down(self) -> None:
         """Another worker goes on: nobody shall find this one any more. What waits already is still taken."""
         self._listener.remove()
 
     async def close(self) -> None:
-        self._listener.remove()
-        self._listener.socket.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._listener.remove()
+        self._listener.socket.close()
 
     async def _take(self, old_worker: socket.socket) -> None:
         descriptors: list[int] = []

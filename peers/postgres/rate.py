@@ -200,7 +200,7 @@ async def _measure(settings: Settings, calls: int, part: str, server: Path | Non
         tasks.append(asyncio.create_task(folder.run()))
     if part != "fold":
         tasks.append(asyncio.create_task(loader.run()))
-    while (part != "load" and (not folder.books.newest_ms or folder.books.calls)) or (
+    while (  # noqa: ASYNC110part != "load" and (not folder.books.newest_ms or folder.books.calls)) or (
         part != "fold" and loader.calls < calls
     ):
         await asyncio.sleep(0.01)

@@ -18,8 +18,8 @@ import uvloop
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from gateway.core.upstream import Upstream  # noqa: E402
-from gateway.upstream.discover import discover  # noqa: E402
+from gateway.core.upstream import Upstream
+from gateway.upstream.discover import discover
 
 HERE = Path(__file__).resolve().parent
 GRANIAN = ROOT / ".peers" / "granian" / "bin"

@@ -40,7 +40,7 @@ class Serving:
             self.plane, listener, times, folder / "passing.sock", folder / "successor.sock", self._hand_over
         )
         self.taking = Taking(folder / "successor.sock", folder / "passing.sock", self.port.make_protocol)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._serving: asyncio.Task[None] | None = None
 
     def _unready(self) -> str:
         return "draining" if self.plane.stopping else ""
@@ -54,24 +54,19 @@ class Serving:
     async def begin(self) -> None:
         """Admits, as a worker does that has read the HANDOVER."""
         serving = asyncio.Event()
-        self._tasks = [
-            asyncio.create_task(self.taking.run()),
-            asyncio.create_task(self.port.serve(serving.set)),
-        ]
+        self.taking.begin()
+        self._serving = asyncio.create_task(self.port.serve(serving.set))
         await asyncio.wait_for(serving.wait(), HANG_S)
 
     async def ended(self) -> None:
         """Returns when its port is closed and its last call has ended."""
-        if self._tasks:
-            await asyncio.wait_for(asyncio.shield(self._tasks[1]), HANG_S)
+        if self._serving is not None:
+            await asyncio.wait_for(asyncio.shield(self._serving), HANG_S)
 
     async def close(self) -> None:
         self.port.stop()
         self.port.stop_now()
         await self.ended()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.taking.close()
         self.listener.close()
 

@@ -187,7 +187,7 @@ DIES = """\
 
 async def test_a_new_worker_that_dies_before_it_begins_costs_time_and_nothing_else(tmp_path: Path, code: Path) -> None:
     """The one moment without a worker that admits: the old one has handed over, the new one is gone, a third comes."""
-    change(code / "roles.py", "            accepting = ", DIES + "            accepting = ")
+    change(code / "roles.py", "            taking.begin()", DIES + "            taking.begin()")
     with running(tmp_path) as server:
         secret = await asyncio.to_thread(server.new_key, "app")
         load = Load(server, secret)
