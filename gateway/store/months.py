@@ -121,7 +121,10 @@ def list_partitions(connection: Connection, *, measure: bool = False) -> list[Pa
 
 def kept_from_ms(connection: Connection) -> int:
     """Since when the rows behind the rollups are all there: the end of the last month detached; 0 when none was."""
-    if not has_months(connection):
+    if is_sqlite(connection):
+        return 0
+    there = connection.execute(text(f"SELECT to_regclass('{_SCHEMA}.detached') IS NOT NULL")).scalar_one()
+    if not there:
         return 0
     return int(connection.execute(select(func.coalesce(func.max(DETACHED.c.to_ms), 0))).scalar_one())
 

@@ -200,9 +200,12 @@ async def _measure(settings: Settings, calls: int, part: str, server: Path | Non
         tasks.append(asyncio.create_task(folder.run()))
     if part != "fold":
         tasks.append(asyncio.create_task(loader.run()))
-    while (  # noqa: ASYNC110part != "load" and (not folder.books.newest_ms or folder.books.calls)) or (
-        part != "fold" and loader.calls < calls
-    ):
+
+    def behind() -> bool:
+        folding = part != "load" and (not folder.books.newest_ms or bool(folder.books.calls))
+        return folding or (part != "fold" and loader.calls < calls)
+
+    while behind():  # noqa: ASYNC110 - both run by themselves
         await asyncio.sleep(0.01)
     wall, cpu, theirs = time.perf_counter() - began, time.process_time() - cpu, _children_cpu_s(server) - theirs
     for task in tasks:

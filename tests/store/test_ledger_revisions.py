@@ -17,14 +17,15 @@ from gateway.store.ledger_statements import Statements
 from gateway.store.ledger_straight import store_straight
 from gateway.store.ledger_tables import LedgerTable
 from gateway.store.ledger_writer import LedgerWriter
-from gateway.store.month_keeper import partitions
+from gateway.store.month_keeper import detach, partitions
 from gateway.store.queries import SqlLedgerQueries
 from gateway.store.queries_verify import SqlLedgerProof
 from store.ledger_entries import Book, calls, end, hold, ident, line, settle
 from store.ledgers import Ledger
+from store.months_made import at, by_month
 from store.stores import Store, postgres_database, postgres_server, store
 
-__all__ = ["postgres_database", "postgres_server", "store"]
+__all__ = ["by_month", "postgres_database", "postgres_server", "store"]
 
 SCOPE = QueryScope("acme")
 ADDED = {"reported_nusd", "detached"}
@@ -105,6 +106,20 @@ async def test_rows_of_a_wrong_clock_are_carried_too(postgres_database: str) -> 
     await migrate.downgrade(postgres_database, None, "ledger", "0001")  # type: ignore[arg-type]
     assert await rows_of(engine) == before
     await engine.dispose()
+
+
+async def test_what_was_detached_is_remembered_on_every_way(by_month: Ledger, postgres_database: str) -> None:
+    """Sums without rows are right for a detached month, and only for that: after a way back and up again, too."""
+    await by_month.writer.load(Book().call(1, started_ms=at(2021, 1, 15)))
+    await detach(by_month.engine, at(2021, 2), keep_days=7)
+    proof = SqlLedgerProof(by_month.engine)
+    for run, revision in ((migrate.downgrade, "0001"), (migrate.upgrade, "head")):
+        await run(postgres_database, None, "ledger", revision)  # type: ignore[arg-type]
+        assert await proof.verify_sums() == []
+        assert await proof.kept_from_ms() == at(2021, 2)
+    await migrate.downgrade(postgres_database, None, "ledger", "base")  # type: ignore[arg-type]
+    await migrate.upgrade(postgres_database, None, "ledger")  # type: ignore[arg-type]
+    assert await proof.kept_from_ms() == 0
 
 
 async def test_this_version_works_on_the_schema_before_its_own(store: Store) -> None:

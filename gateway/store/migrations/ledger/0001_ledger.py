@@ -39,6 +39,7 @@ def downgrade() -> None:
         "call",
     ):
         op.drop_table(table)
+    op.drop_table("detached", if_exists=True)  # what the way back of 0002 may have left
 
 
 def _attempt() -> None:
