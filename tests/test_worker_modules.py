@@ -68,5 +68,5 @@ def test_a_worker_starts_without_the_modules_that_others_need(tmp_path: Path) ->
     said = json.loads(done.stdout)
     assert (said["ready"], said["models"], said["keys"]) == (True, ["fast"], 1), "it is a worker that could serve"
     assert {"chat.completions", "completions", "embeddings"} <= set(said["surfaces"])
-    assert {"aiohttp", "msgspec", "prometheus_client"} <= set(said["modules"]), "the list is of modules really loaded"
+    assert {"httptools", "msgspec", "prometheus_client"} <= set(said["modules"]), "the list is of modules really loaded"
     assert [name for name in NOT_FOR_WORKERS if name in said["modules"]] == []
