@@ -137,9 +137,11 @@ class SqlLedgerProof:
             return {row.journal_id: row.seq for row in rows}
 
     async def calls_of(self, journal_id: bytes, from_seq: int, through_seq: int) -> int:
-        """How many calls a journal settles between two seqs, both included."""
+        """How many calls a journal settles between two seqs, both included; without those of detached months."""
         query = select(func.count()).where(CALL.c.journal_id == journal_id, CALL.c.seq.between(from_seq, through_seq))
         async with reading(self._engine) as connection:
+            if kept_from_ms := await connection.run_sync(months.kept_from_ms):
+                query = query.where(CALL.c.call_id >= months.first_id(kept_from_ms))
             return int((await connection.execute(query)).scalar_one())
 
     async def dead_letters(self) -> list[tuple[bytes, int, str, str]]:

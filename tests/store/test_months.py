@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from gateway.core.errors import BadRequest, StoreUnavailable
 from gateway.core.queries import QueryScope
 from gateway.core.records import Entry
-from gateway.store import month_keeper, months
+from gateway.store import months
 from gateway.store.engine import open_engine, reading, writing
 from gateway.store.ledger_tables import CALL, DEAD_LETTER, JOURNAL_CURSOR, LedgerTable
 from gateway.store.ledger_writer import LedgerWriter
@@ -157,6 +157,15 @@ async def test_the_one_who_loads_makes_the_months_to_come(postgres_database: str
     assert await rows_in(by_month, "call_default") == 0, "what came first has moved"
 
 
+async def test_months_are_looked_for_seldom_not_with_every_batch(by_month: Ledger) -> None:
+    keeper = MonthKeeper(by_month.engine)
+    await keeper.keep()
+    seen = by_month.watch()
+    for _ in range(5):
+        await keeper.keep()
+    assert seen.asked == []
+
+
 async def test_makers_at_once_do_not_disturb_each_other(postgres_database: str, by_month: Ledger) -> None:
     engines = [open_engine(postgres_database, None, "ledger") for _ in range(3)]  # type: ignore[arg-type]
     wanted = [at(2022, month) for month in range(1, 5)]
@@ -271,7 +280,10 @@ async def test_what_comes_late_for_a_detached_month_is_kept_and_counted(by_month
     assert (loaded.calls, loaded.dead_letters) == (1, 0)
     assert (await by_month.totals())["calls"] == 2
     assert await rows_in(by_month, "call_default") == 1
-    assert await SqlLedgerProof(by_month.engine).verify_sums() == []
+    proof = SqlLedgerProof(by_month.engine)
+    assert await proof.verify_sums() == []
+    await by_month.writer.load(call_of(book, 3, at(2021, 2, 16)))
+    assert await proof.calls_of(book.journal_id, 0, book.seq) == 1, "of months that are still whole"
     with pytest.raises(BadRequest, match="2021-01 was detached"):
         await make_months(by_month.engine, 0, [at(2021, 1)])
 
@@ -353,8 +365,3 @@ def test_months_follow_each_other_without_a_gap(now_ms: int, later: int) -> None
 def test_times_that_no_id_has_are_the_first_or_the_last() -> None:
     assert months.first_id(-5) == bytes(6)
     assert months.first_id(1 << 60) == b"\xff" * 6
-
-
-def test_the_keeper_looks_seldom() -> None:
-    assert month_keeper.LOOK_S >= 60
-    assert month_keeper.RETRY_S >= 60

@@ -18,7 +18,6 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-DETACHED = sa.table("detached")
 _KEYS = {
     "call": "call_id",
     "attempt": "attempt_id",
@@ -60,7 +59,8 @@ def downgrade() -> None:
     if not is_sqlite(connection):
         for table, key in _KEYS.items():
             _merge(connection, f"{schema}", table, key)
-    if not connection.execute(sa.select(sa.func.count()).select_from(DETACHED)).scalar_one():
+    prefix = f"{schema}." if schema else ""
+    if not connection.exec_driver_sql(f"SELECT count(*) FROM {prefix}detached").scalar_one():  # noqa: S608
         op.drop_table("detached")  # else it stays: nothing else says why sums have no rows
     op.drop_column("posting", "reported_nusd", schema=schema)
 
