@@ -34,6 +34,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def _listens(path: Path) -> bool:
+    """A socket's file is there a moment before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @dataclass(frozen=True)
 class Said:
     status: int
@@ -89,7 +95,7 @@ def scripted(folder: Path, served: AnnexSpec, **environment: str) -> Iterator[tu
     process.stdin.write(write_spec(served))
     process.stdin.close()
     try:
-        wait_for("the annex's socket", lambda: path.exists() or process.poll() is not None)
+        wait_for("the annex's socket", lambda: _listens(path) or process.poll() is not None)
         yield path, process
     finally:
         process.kill()

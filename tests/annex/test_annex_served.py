@@ -79,7 +79,7 @@ def test_a_route_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         routes.write_text(routes.read_text().replace("plain: vendor/script/plain", "plain: vendor/script/echo"))
         server.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
         wait_for("what the new route says", lambda: "messages" in server.chat(key, "plain").body.decode())
-        assert annex_pid(server) not in (0, second)
+        wait_for("the end of the replaced annex", lambda: annex_pid(server) not in (0, second))
         assert "open holds" in verified(server)
         stopped = annex_pid(server)
         assert server.stop() == 0
