@@ -75,7 +75,7 @@ async def test_nothing_runs_before_the_first_call(tmp_path: Path) -> None:
         await asyncio.sleep(0.2)
         assert (annex.pid, annex.ready) == (0, False)
         assert (await asked(path)).status == 200, "the call that starts it is answered by it"
-        assert annex.ready
+        await until("its word that it serves, which the answer may overtake", lambda: annex.ready)
         pid = annex.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
