@@ -90,7 +90,8 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 system-deps: ## Debian packages that benches, fault campaigns and screenshots use
-	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium nodejs npm pgbouncer gcc libc6-dev
+	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium pgbouncer gcc libc6-dev
+	command -v node >/dev/null && command -v npm >/dev/null || apt-get install -y -qq nodejs npm  # one from elsewhere does as well
 
 screenshots: $(STAMP) ## the console's pages as PNG, with demo data
 	$(BIN)/python -m tools.screenshots
