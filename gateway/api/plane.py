@@ -7,7 +7,7 @@ This is deliberately not FastAPI: a third of a call's time would go into its mid
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -131,10 +131,10 @@ class DataPlane:
             if not exchange.finished:
                 exchange.cut()
 
-    async def _call(self, exchange: AnyExchange, route: Route) -> None:
+    def _call(self, exchange: AnyExchange, route: Route) -> Awaitable[None]:
         if self.draining:
             raise ServerShuttingDown("This server is shutting down. Try again.", headers={"retry-after": "1"})
-        await run(exchange, self.services.surfaces[route.surface], route.permission, self.services)
+        return run(exchange, self.services.surfaces[route.surface], route.permission, self.services)
 
     async def _inform(self, exchange: AsgiExchange, route: Route, rest: str) -> None:
         headers: Mapping[str, str] = exchange.headers

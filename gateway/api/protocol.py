@@ -61,6 +61,8 @@ class Connection(HttpToolsProtocol):
         self._due_s = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._exchange: HttpExchange | None = None
+        self._dated: list[tuple[bytes, bytes]] | None = None
+        self._date_line = b""
 
     # -------------------------------------------------------- asyncio
 
@@ -211,7 +213,11 @@ class Connection(HttpToolsProtocol):
         self.on_response_complete()
 
     def date_line(self) -> bytes:
-        return b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        headers = self.server_state.default_headers
+        if headers is not self._dated:  # another list each second
+            self._dated = headers
+            self._date_line = b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._date_line
 
     # -------------------------------------------------------- refusals before a request
 

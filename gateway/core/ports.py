@@ -73,9 +73,10 @@ class LimitEngine(Protocol):
         """The first enforced limit the wants do not fit into (spent-exceeding ones first), or None."""
         ...
 
-    def count(self, wants: Sequence[Want]) -> None:
+    def count(self, wants: Sequence[Want]) -> Sequence[int]:
         """Spends the wants' takes at once, before any record of them: the counts a call is admitted with. `apply` then
-        passes over the `counts` of HOLD and SETTLE, which are for the refold after a crash."""
+        passes over the `counts` of HOLD and SETTLE, which are for the refold after a crash. What each want's counters
+        have spent together then, in the order of the wants."""
         ...
 
     def apply(self, record: AnyRecord, call_id: bytes) -> None:
@@ -89,10 +90,6 @@ class LimitEngine(Protocol):
 
     def standing(self, counter: str) -> tuple[int, int]:
         """(spent, reserved) of a counter."""
-        ...
-
-    def spent(self, counters: Sequence[str]) -> int:
-        """What several counters have spent together."""
         ...
 
     def open_holds(self) -> int: ...

@@ -95,15 +95,20 @@ async def _send(
 ) -> Answer:
     row = attempt.target.row
     request = _request(passage, services, exchange, composed, attempt)
-    reply = await waited(passage, services, services.upstream.send(request, attempt.mark_sent))
+    asked_ns = services.clock.monotonic_ns()
+    try:
+        reply = await services.upstream.send(request, attempt.mark_sent)
+    finally:
+        passage.waited_ns += services.clock.monotonic_ns() - asked_ns
+    said = reply.headers
     attempt.status = reply.status
-    attempt.upstream_id = row.upstream_id(reply.headers)
-    attempt.reported_nusd = row.reported_nusd(reply.headers)
-    headers = row.caller_headers(reply.headers)
+    attempt.upstream_id = row.upstream_id(said)
+    attempt.reported_nusd = row.reported_nusd(said)
+    headers = row.caller_headers(said)
     try:
         if reply.status >= 300:
             return await _refused(passage, services, attempt, reply, headers)
-        if composed.head.stream and reply.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
+        if composed.head.stream and said.get("content-type", "").lower().startswith(EVENT_STREAM):
             return await _first_event(passage, services, exchange, composed, attempt, reply, headers)
         return await _whole(passage, services, attempt, reply, headers)
     except BaseException:

@@ -27,13 +27,20 @@ def presented_key(headers: Mapping[str, str]) -> str:
         if scheme.lower() != "bearer":
             raise NotAuthenticated(f"The Authorization header must be of the scheme Bearer. {_HOW}")
         found = value.strip()
+    if not headers.keys().isdisjoint(_KEY_HEADERS):
+        found = _agreed(headers, found)
+    if not found:
+        raise NotAuthenticated(f"No API key was sent. {_HOW}")
+    return found
+
+
+def _agreed(headers: Mapping[str, str], found: str) -> str:
+    """The key in the headers of other vendors' SDKs and in `found`. Raises BadRequest when two are different."""
     for name in _KEY_HEADERS:
         value = headers.get(name, "")
         if value and found and value != found:
             raise BadRequest(f"The request carries two different keys: in {name} and in another header. Send one.")
         found = found or value
-    if not found:
-        raise NotAuthenticated(f"No API key was sent. {_HOW}")
     return found
 
 

@@ -80,7 +80,8 @@ def _identified(exchange: Exchange, surface: Surface, permission: Permission, se
     now_ms = clock.now_ms()
     stale_ms = int(services.settings.stale_keys_s * 1000)
     caller = identify(exchange.headers, configuration.keys, permission, now_ms, stale_ms)
-    call_id = make_id(now_ms, services.entropy.bytes(10))
+    chance = services.entropy.bytes(18)
+    call_id = make_id(now_ms, chance)
     trace_id, parent_span_id = read_traceparent(exchange.headers.get("traceparent", ""), call_id)
     retry = exchange.headers.get("x-stainless-retry-count", "0")
     return Passage(
@@ -90,7 +91,7 @@ def _identified(exchange: Exchange, surface: Surface, permission: Permission, se
         started_ms=now_ms,
         received_ns=exchange.received_ns,
         trace_id=trace_id,
-        span_id=services.entropy.bytes(8),
+        span_id=chance[10:],
         parent_span_id=parent_span_id,
         client_retry=int(retry) if retry.isdecimal() and len(retry) < 4 else 0,
         caller=caller,

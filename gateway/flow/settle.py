@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway.core.call import Head
 from gateway.core.charge import Charge, CostState
 from gateway.core.errors import UsageLogUnavailable
 from gateway.core.limits import Take, Unit
+from gateway.core.ports import Composed
 from gateway.core.records import AttemptEnd, Hold, Settle, Void
 from gateway.core.tokens import estimate_tokens
 from gateway.core.usage import Usage, UsageSource
@@ -23,6 +25,9 @@ from gateway.ledger.fold import OpenHold
 
 _NOTHING = Usage(meters={}, source=UsageSource.NONE)
 _FREE = Charge(CostState.PRICED, (), 0, 0)
+_NOT_COMPOSED = Composed(b"", Head(""))
+_NO_HOLD = Hold(0, b"", 0, "", "", "", "", "", (), "", "", "", "", "", 0, 0, (), (), None, 0, ())
+"""What a call that ended before them is recorded with."""
 _REFUSED_FROM = 300
 """An attempt answered with an HTTP status from here on delivered nothing and costs nothing, however it ends (ADR 4)."""
 
@@ -206,38 +211,43 @@ def _settle_record(passage: Passage, services: Services, outcome: str, status: i
     now_ms = services.clock.now_ms()
     duration_us = (services.clock.monotonic_ns() - passage.received_ns) // 1000
     overhead_us = max(0, duration_us - passage.waited_ns // 1000)
-    key, caller, composed = passage.caller.key, passage.caller, passage.composed
-    head = composed.head if composed is not None else None
-    last = passage.attempts[-1] if passage.attempts else None
+    caller, composed = passage.caller, passage.composed or _NOT_COMPOSED
+    key, head = caller.key, composed.head
+    hold, served, finish, refusal, ttft_us = _NO_HOLD, "", "", False, -1
+    if passage.attempts:
+        last = passage.attempts[-1]
+        hold, served, finish, refusal = last.hold, last.model_served, last.finish_reason, last.refusal
+        if last.first_token_ns:
+            ttft_us = (last.first_token_ns - passage.received_ns) // 1000
     totals = _totals(passage.attempts)
     return Settle(
         ts_ms=now_ms,
-        attempt_id=last.hold.attempt_id if last is not None else passage.call_id,
+        attempt_id=hold.attempt_id or passage.call_id,
         started_ms=passage.started_ms,
         org=key.org,
         team=key.team,
         key_id=key.key_id,
-        user=caller.user or (head.user if head is not None else ""),
+        user=caller.user or head.user,
         session=caller.session,
         tags=caller.tags,
         config_revision=passage.policy.revision,
         verdicts=tuple(passage.verdicts),
         features=passage.features,
         endpoint=passage.surface.name,
-        stream=head is not None and head.stream,
-        model_asked=head.model if head is not None else "",
-        model_planned=last.hold.model if last is not None else "",
-        model_served=last.model_served if last is not None else "",
-        deployment=last.hold.deployment if last is not None else "",
-        provider=last.hold.provider if last is not None else "",
+        stream=head.stream,
+        model_asked=head.model,
+        model_planned=hold.model,
+        model_served=served,
+        deployment=hold.deployment,
+        provider=hold.provider,
         attempts=len(passage.attempts),
         causes=tuple(passage.causes),
         outcome=outcome,
         status=status,
         error_code=error_code,
-        finish_reason=last.finish_reason if last is not None else "",
-        refusal=last.refusal if last is not None else False,
-        ttft_us=(last.first_token_ns - passage.received_ns) // 1000 if last is not None and last.first_token_ns else -1,
+        finish_reason=finish,
+        refusal=refusal,
+        ttft_us=ttft_us,
         duration_us=duration_us,
         overhead_us=overhead_us,
         cost_state=totals.state,
@@ -250,10 +260,10 @@ def _settle_record(passage: Passage, services: Services, outcome: str, status: i
         trace_id=passage.trace_id,
         span_id=passage.span_id,
         counts=() if passage.counts_recorded else passage.counts,
-        prompt=composed.prompt if composed is not None else "",
-        prompt_version=composed.prompt_version if composed is not None else "",
-        experiment=composed.experiment if composed is not None else "",
-        variant=composed.variant if composed is not None else "",
+        prompt=composed.prompt,
+        prompt_version=composed.prompt_version,
+        experiment=composed.experiment,
+        variant=composed.variant,
         parent_span_id=passage.parent_span_id,
         client_retry=passage.client_retry,
     )

@@ -42,7 +42,6 @@ class Log:
         "_dirty",
         "_failures",
         "_handed_over",
-        "_keep",
         "_largest_record",
         "_lock",
         "_must_carry",
@@ -68,10 +67,8 @@ class Log:
         wake: Callable[[], None],
         confirm: Callable[[int], None],
     ) -> None:
-        """`unsynced` are the records up to `last_seq` that stand in the present files, perhaps not durably.
-
-        `wake` calls for a sync; `confirm` gets the seq up to which everything is durable, after each.
-        """
+        """`unsynced`: records up to `last_seq` that stand in the present files, perhaps not durably. `wake` calls for a
+        sync; `confirm` gets the seq up to which everything is durable, after each."""
         self.tape = tape
         self.last_seq = last_seq
         self.synced_seq = last_seq - len(unsynced)
@@ -83,7 +80,6 @@ class Log:
         self._lock = Lock()
         # Records up to last_seq, without their seqs: bytes alone are nothing for the garbage collector to look at.
         self._unsynced: deque[bytes] = deque(unsynced)
-        self._keep = self._unsynced.append
         self._open_calls: set[bytes] = set()
         self._failures = 0
         self._no_segment = ""
@@ -105,48 +101,49 @@ class Log:
         return self.append_all((record,), call_id)[0]
 
     def append_all(self, records: Sequence[AnyRecord], call_id: bytes) -> tuple[int, int]:
-        """Records of one call in one write, where they fit: the last one's seq, and how many were taken.
-
-        Raises only when none was. What admits counts as admitted once the first record is in.
-        """
+        """Records of one call in one write, where they fit: the last one's seq, and how many were taken. Raises only
+        when none was. What admits counts as admitted once the first record is in."""
         with self._lock:
             seq = self.last_seq
-            packed: list[tuple[int, int, bytes]] = []
+            kinds: list[tuple[int, int]] = []
+            packed: list[bytes] = []
             for record in records:
-                kind, care = KINDS[type(record)]
+                found = kind, care = KINDS[type(record)]
                 if care and self._gate(kind, care, call_id):
                     continue
                 seq += 1
-                packed.append((kind, care, pack_record(kind, seq, call_id, encode_record(record))))
-            written = len(packed) > 1 and self._write_joined(packed)
-            for number, (kind, care, data) in enumerate(packed):
-                if not written:
-                    try:
-                        self._write(self.last_seq + 1, data, PLAIN if number and care == ADMITTING else care)
-                    except UsageLogUnavailable:
-                        if number:
-                            return self.last_seq, number
-                        raise
-                self.last_seq += 1
-                self._keep(data)
+                kinds.append(found)
+                packed.append(pack_record(kind, seq, call_id, encode_record(record)))
+            taken = len(packed)
+            if taken > 1 and self.tape.put_all(self._pwrite, packed):
+                self.last_seq = seq
+                self._unsynced.extend(packed)
+            else:
+                taken = self._append_singly(kinds, packed)
+            for kind, _ in kinds[:taken]:
                 if kind == HOLD:
                     self._open_calls.add(call_id)
                 elif kind == SETTLE:
                     self._open_calls.discard(call_id)
                 elif kind == HANDOVER:
                     self._handed_over = True
-            if packed and not self._dirty:
+            if taken and not self._dirty:
                 self._dirty = True
                 self._wake()
-            return self.last_seq, len(packed)
+            return self.last_seq, taken
 
-    def _write_joined(self, packed: list[tuple[int, int, bytes]]) -> bool:
-        """One write for all of them. False when that failed: each is then written by itself, over what there is."""
-        data = b"".join([one for _, _, one in packed])
-        try:
-            return self.tape.put(self._pwrite, data) == len(data)
-        except OSError:
-            return False
+    def _append_singly(self, kinds: list[tuple[int, int]], packed: list[bytes]) -> int:
+        """How many were taken. Raises UsageLogUnavailable when none was."""
+        for number, ((_, care), data) in enumerate(zip(kinds, packed, strict=True)):
+            try:
+                self._write(self.last_seq + 1, data, PLAIN if number and care == ADMITTING else care)
+            except UsageLogUnavailable:
+                if number:
+                    return number
+                raise
+            self.last_seq += 1
+            self._unsynced.append(data)
+        return len(packed)
 
     def _write(self, seq: int, data: bytes, care: int) -> None:
         try:
@@ -169,7 +166,8 @@ class Log:
                 raise UsageLogUnavailable(f"the usage log takes no new calls: {self.refusal}")
             if len(self._unsynced) > MAX_UNSYNCED_RECORDS:
                 raise UsageLogUnavailable("the usage log takes no new calls: the disk does not confirm what it got")
-            if kind == HOLD and call_id not in calls and (len(calls) + 1) * CLOSING_BYTES > self.tape.room:
+            needed = (len(calls) + 1) * CLOSING_BYTES  # the present file alone has it nearly always
+            if kind == HOLD and needed > self.tape.current.room and call_id not in calls and needed > self.tape.room:
                 raise UsageLogUnavailable("the usage log takes no new calls: running ones need the room that is left")
         return False
 
@@ -255,10 +253,10 @@ class Log:
 
     def prepare(self) -> None:
         """Makes what the append path may need next ahead of its use: the next segment, and a reserve if it has none.
-
-        With a new segment the reserve is left.
-        """
+        With a new segment the reserve is left."""
         tape = self.tape
+        if tape.spare is not None and tape.reserve is not None and not tape.in_reserve and not self._no_segment:
+            return  # whoever changes that calls for another look; an append must not wait for this one
         with self._lock:
             if self._closed:
                 return
@@ -303,6 +301,8 @@ class Log:
 
     def close_done(self) -> None:
         """Closes files that are not written any more and gives back what they had allocated beyond their records."""
+        if not self.tape.done:
+            return
         with self._lock:
             done, self.tape.done = self.tape.done, []
         for segment in done:

@@ -104,6 +104,14 @@ class Tape:
             segment.offset = end
         return written
 
+    def put_all(self, pwrite: Pwrite, records: Sequence[bytes]) -> bool:
+        """One `put` for all of them. False when that failed: each must be written by itself, over what there is."""
+        data = b"".join(records)
+        try:
+            return self.put(pwrite, data) == len(data)
+        except OSError:
+            return False
+
     def next_number(self) -> int:
         self.top += 1
         return self.top

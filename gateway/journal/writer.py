@@ -103,21 +103,21 @@ class JournalWriter:
         self._tape = tape
         self._lock_fd = lock_fd
         self._sync_s = sync_ms / 1000
-        self._wake = threading.Event()
+        self._wake = _Bell()
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._ended = False
         self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         pwrite = record_pwrite(tape.disk, os.environ.get(FAILPOINT, ""))
         self._log = Log(
-            tape, last_seq=last_seq, unsynced=unsynced or (), pwrite=pwrite, wake=self._wake.set, confirm=self._publish
+            tape, last_seq=last_seq, unsynced=unsynced or (), pwrite=pwrite, wake=self._wake.ring, confirm=self._publish
         )
         # The port's `append` is the log's own method: every call makes several, and a delegate costs 3 % of each.
         self.append = self._log.append
         self.append_all = self._log.append_all
         if unsynced is not None and self._log.sync():
             self._publish(last_seq)  # what is missing before this is missing for good: readers need not wait for it
-        self._wake.set()  # the second segment is prepared before anyone asks
+        self._wake.ring()  # the second segment is prepared before anyone asks
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
         self._thread.start()
 
@@ -161,7 +161,7 @@ class JournalWriter:
             if self._ended:
                 raise UsageLogUnavailable("the journal was closed before this record was durable")
             self._waiters.append((seq, loop, future))
-        self._wake.set()  # for a sync that ended between the check and the line above
+        self._wake.ring()  # for a sync that ended between the check and the line above
         await future
 
     def close(self) -> None:
@@ -174,7 +174,7 @@ class JournalWriter:
     def stop(self) -> None:
         """`close`, but for the lock: whoever adopted the journal still seals it."""
         self._closing.set()
-        self._wake.set()
+        self._wake.ring()
         self._thread.join()
 
     # ------------------------------------------------------------ the syncing thread
@@ -191,8 +191,7 @@ class JournalWriter:
         log = self._log
         failures = 0
         while not self._closing.is_set():
-            self._wake.wait(RETRY_S if log.refusal else None)
-            self._wake.clear()
+            self._wake.wait(RETRY_S if log.refusal else -1)
             # A group gathers meanwhile; a failing disk is left alone for longer each time.
             self._closing.wait(min(RETRY_S * 2**failures, LONGEST_RETRY_S) if failures else self._sync_s)
             # The first failure is repaired at once, in a new file; the second in a row waits.
@@ -201,7 +200,7 @@ class JournalWriter:
             log.prepare()
             log.close_done()
             if failures:
-                self._wake.set()
+                self._wake.ring()
         for _ in range(LAST_TRIES):
             log.sync()
             if log.durable:
@@ -225,6 +224,25 @@ class JournalWriter:
             if ended or seq <= synced_seq:
                 with contextlib.suppress(RuntimeError):  # its loop has been closed: nobody waits
                     loop.call_soon_threadsafe(_resolve, future, seq <= synced_seq)
+
+
+class _Bell:
+    """A flag that one thread waits for and takes down. A lock does it: an Event hands the interpreter back and forth
+    several times a wait, each time at the cost of the thread that serves calls."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has been rung already
+            self._lock.release()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until it is rung; -1: without limit."""
+        self._lock.acquire(timeout=timeout_s)
 
 
 def lock_directory(directory: Path, *, wait: bool, create: bool = False) -> int:

@@ -91,12 +91,14 @@ class ProviderRow(msgspec.Struct, frozen=True):
 
         A value with a control character or of more than 512 characters is left out: it could split the answer.
         """
-        kept: list[tuple[bytes, bytes]] = []
-        for theirs, ours in self.reply_headers:
-            value = headers.get(theirs)
-            if value is not None and len(value) <= HEADER_CHARS_MAX and value.isascii() and value.isprintable():
-                kept.append((ours.encode(), value.encode()))
-        return tuple(kept)
+        found = [(ours, headers[theirs]) for theirs, ours in self.reply_headers if theirs in headers]
+        return tuple(
+            [
+                (ours.encode(), value.encode())
+                for ours, value in found
+                if len(value) <= HEADER_CHARS_MAX and value.isascii() and value.isprintable()
+            ]
+        )
 
     def upstream_id(self, headers: Mapping[str, str]) -> str:
         """The provider's own id of the call, from whichever header it uses; at most 200 characters."""
