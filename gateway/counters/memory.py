@@ -99,11 +99,10 @@ class MemoryEngine:
         freed = self._books.apply(record, call_id)
         if self._ahead and isinstance(record, _COUNTING) and record.counts:
             self._recorded(record.counts)
-        if self._lanes:
-            if isinstance(record, Correct):
-                freed = tuple(take.counter for take in record.takes)
-            if freed:
-                self._lanes.wake(freed)
+        if isinstance(record, Correct):
+            freed = tuple(take.counter for take in record.takes)
+        if freed and self._lanes:
+            self._lanes.wake(freed)
 
     def follow(self, record: AnyRecord, call_id: bytes) -> None:
         """Folds a record of another worker's journal. As `apply`, but its counts were ahead there, not here."""

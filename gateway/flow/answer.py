@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.core.ids import CALL, print_id
 from gateway.core.money import print_usd
@@ -12,8 +13,7 @@ from gateway.core.upstream import UpstreamReply
 from gateway.flow.state import Attempt, Passage
 
 
-@dataclass(frozen=True, slots=True)
-class WholeAnswer:
+class WholeAnswer(msgspec.Struct, frozen=True):
     """A reply read to its end; `status` 4xx is the provider's own refusal, passed on unchanged."""
 
     attempt: Attempt
@@ -23,8 +23,7 @@ class WholeAnswer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamAnswer:
+class StreamAnswer(msgspec.Struct, frozen=True):
     """A stream from its first event on: `first` is what may be relayed already, `chunks` what follows."""
 
     attempt: Attempt
@@ -49,8 +48,8 @@ def answer_headers(
     passage: Passage, attempt: Attempt, upstream: tuple[tuple[bytes, bytes], ...], now_ns: int
 ) -> list[tuple[bytes, bytes]]:
     """Headers of an answer that came from a deployment: who served it, at what cost where known, our own share."""
-    headers = call_headers(passage)
-    headers.append((b"x-faregate-deployment", attempt.hold.deployment.encode("latin-1", "replace")))
+    deployment = attempt.hold.deployment.encode("latin-1", "replace")
+    headers = [*call_headers(passage), (b"x-faregate-deployment", deployment)]
     if attempt.dropped:
         headers.append((b"x-faregate-dropped-params", ", ".join(attempt.dropped).encode("latin-1", "replace")))
     end = attempt.end

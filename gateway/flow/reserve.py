@@ -85,7 +85,7 @@ def _hold(
         model=target.deployment.model,
         config_revision=passage.policy.revision,
         started_ms=passage.started_ms,
-        takes=tuple(want.take for want in wants),
+        takes=tuple([want.take for want in wants]),
         counts=() if passage.counts_recorded else passage.counts,
         bound_nusd=bound.nusd,
         input_estimate=passage.features.input_estimate,

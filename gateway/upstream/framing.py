@@ -27,6 +27,9 @@ class _Fields(Headers):
     """What httptools tells of a head: a list of its headers that fills itself."""
 
     __slots__ = ()
+    # Said to be absent: looking for one that is missing makes the parser raise and swallow an AttributeError.
+    on_message_begin = on_status = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.append((name.lower(), value))
