@@ -11,7 +11,7 @@ from typing import Any
 
 from live.running import free_port, wait_for
 
-from benchmarks.processes import Served, listening, load_core, spawn, spending
+from benchmarks.processes import Served, listening, load_core, server_core, spawn, spending
 from benchmarks.wrk import BODY, Measured, measure
 
 CONNECTIONS = (1, 32, 256)
@@ -73,6 +73,19 @@ def instant_upstream() -> Iterator[Served]:
     process = spawn([sys.executable, "-m", "benchmarks.upstream", str(port)], load_core())
     try:
         wait_for("the upstream", lambda: listening(port))
+        yield Served(port, (process.pid,))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def bare_hop(upstream_port: int) -> Iterator[Served]:
+    """Our own server protocol and client without the path, on the server's core, stopped at the end."""
+    port = free_port()
+    process = spawn([sys.executable, "-m", "benchmarks.hop", str(port), str(upstream_port)], server_core())
+    try:
+        wait_for("the bare hop", lambda: listening(port))
         yield Served(port, (process.pid,))
     finally:
         process.kill()

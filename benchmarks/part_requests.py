@@ -1,14 +1,15 @@
-"""Requests and bodies: upstream alone, bare nginx, Faregate."""
+"""Requests and bodies: upstream alone, bare nginx, our own hop without the path, Faregate."""
 
 from __future__ import annotations
 
-from benchmarks.bench import BODIES_KIB, CONNECTIONS, Bench, Row
+from benchmarks.bench import BODIES_KIB, CONNECTIONS, Bench, Row, bare_hop
 from benchmarks.faregate import faregate
 from benchmarks.nginx import bare_proxy
 from benchmarks.results import Section
 from benchmarks.wrk import sized_body
 
 WARM_S = 2.0
+BARE_HOP = "Faregate's hop alone"
 
 
 def requests(bench: Bench) -> Section:
@@ -19,6 +20,8 @@ def requests(bench: Bench) -> Section:
     with bare_proxy(bench.new_folder("n"), bench.upstream.port) as proxy:
         if proxy is not None:
             rows += [bench.row("nginx", proxy, connections, bench.seconds) for connections in CONNECTIONS]
+    with bare_hop(bench.upstream.port) as hop:
+        rows += [bench.row(BARE_HOP, hop, connections, bench.seconds / 2) for connections in CONNECTIONS]
     with faregate(bench.new_folder("f"), bench.upstream.port) as ours:
         served = ours.served()
         bench.row("warm", served, 32, WARM_S)

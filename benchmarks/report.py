@@ -95,8 +95,9 @@ def _requests(sections: Mapping[str, Section]) -> list[str]:
         "`limit`: what was full: the server's core, the load side's (then the server could do more), or neither (at",
         "one connection both wait for each other; else other work on the machine). CPU of a call is the server alone:",
         "nginx's master and worker, Faregate's worker, LiteLLM's Python process. LiteLLM bare has a master key and",
-        "nothing else; LiteLLM + PostgreSQL has a virtual key with budget and request limit, and the settings of its",
-        "production guide.",
+        "nothing else; Faregate's hop alone is its server protocol and its client without the path between them: what",
+        "its CPU is less than Faregate's is the path. LiteLLM + PostgreSQL has a virtual key with budget and request",
+        "limit, and the settings of its production guide.",
         "",
     ]
     return lines
