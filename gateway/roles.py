@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,17 +16,15 @@ from gateway.app import create_desk, create_worker, open_books, prepare_store
 from gateway.core.errors import FaregateError
 from gateway.settings import Settings, read_settings
 from gateway.system import (
-    READY_FD_VARIABLE,
     SystemClock,
     SystemEntropy,
     end_with_parent,
     inherited_listener,
+    say_prepared,
     say_ready,
 )
 
 DESK_DRAIN_S = 5.0
-PREPARED = b"p"
-"""What a role writes to its supervisor's pipe before `say_ready`'s byte: all is loaded, it waits for its forerunner."""
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -61,7 +58,7 @@ async def run_worker(settings: Settings) -> None:
     try:
         with port.signals():
             await parts.configured()
-            _say_prepared()
+            say_prepared()
             if await _first(worker.may_admit(), port.left()):
                 return
             taking.begin()
@@ -69,12 +66,6 @@ async def run_worker(settings: Settings) -> None:
     finally:
         await taking.close()
         await worker.stop()
-
-
-def _say_prepared() -> None:
-    text = os.environ.get(READY_FD_VARIABLE, "")
-    if text.isdigit():
-        os.write(int(text), PREPARED)
 
 
 async def _first(wanted: Awaitable[None], other: Awaitable[None]) -> bool:
@@ -102,7 +93,7 @@ async def run_bookkeeper(settings: Settings) -> None:
     from gateway.bookkeeper import bookkeeper
 
     async with open_books(settings) as (ledger, config):
-        _say_prepared()
+        say_prepared()
         await bookkeeper.run_bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), say_ready)
 
 

@@ -17,14 +17,23 @@ READY_FD_VARIABLE = "FAREGATE_READY_FD"
 """The pipe on which a child tells its supervisor that it serves."""
 LISTEN_FD_VARIABLE = "FAREGATE_LISTEN_FD"
 """The supervisor's listening socket, as the worker inherits it."""
+PREPARED, READY = b"p", b"1"
+"""What a child writes there: all is loaded and it waits for its forerunner; it serves."""
 _PR_SET_PDEATHSIG = 1
+
+
+def say_prepared() -> None:
+    """Called by a child that has loaded all it needs; without a supervisor it does nothing."""
+    text = os.environ.get(READY_FD_VARIABLE, "")
+    if text.isdigit():
+        os.write(int(text), PREPARED)
 
 
 def say_ready() -> None:
     """Called by a child once it serves; without a supervisor it does nothing."""
     text = os.environ.pop(READY_FD_VARIABLE, "")
     if text.isdigit():
-        os.write(int(text), b"1")
+        os.write(int(text), READY)
         os.close(int(text))
 
 

@@ -76,7 +76,6 @@ class HttpExchange:
         "_held_bytes",
         "_overflow",
         "_probes",
-        "_raw",
         "_size",
         "_timer",
         "_version_1_1",
@@ -87,6 +86,7 @@ class HttpExchange:
         "gone",
         "headers",
         "keep_alive",
+        "raw_headers",
         "received_ns",
         "started",
     )
@@ -103,7 +103,7 @@ class HttpExchange:
         expects_continue: bool,
     ) -> None:
         self._wire = wire
-        self._raw = raw
+        self.raw_headers = raw
         self.headers: Mapping[str, str] = {}
         self.received_ns = received_ns
         self.keep_alive = keep_alive
@@ -234,7 +234,7 @@ class HttpExchange:
 
     def read_headers(self) -> None:
         """Fills `headers`. Raises BadRequest."""
-        self.headers = read_headers(self._raw)
+        self.headers = read_headers(self.raw_headers)
 
     async def body(self) -> bytes:
         check_body_headers(self.headers, self._bodies.one_bytes)

@@ -35,7 +35,7 @@ def is_idle(connection: Connection) -> bool:
     return (
         (cycle is None or cycle.response_complete)
         and not transport.is_closing()
-        and connection._in_head
+        and connection.in_head
         and not _has_begun_another(connection)
         and not transport.get_write_buffer_size()
     )
@@ -46,7 +46,7 @@ def _has_begun_another(connection: Connection) -> bool:
     cycle = connection.cycle
     if cycle is None:
         return connection.headers is not None
-    last = cycle._raw if isinstance(cycle, HttpExchange) else cycle.scope["headers"]
+    last = cycle.raw_headers if isinstance(cycle, HttpExchange) else cycle.scope["headers"]
     return bool(connection.pipeline) or connection.headers is not last
 
 

@@ -49,7 +49,8 @@ class Calls(Protocol):
 
 class Connection(HttpToolsProtocol):
     """One connection. `_head_bytes` counts what has arrived of a head that is not complete yet. `_due_s` is when
-    its one timer has something to do, which it finds out when it fires: nothing is scheduled per request."""
+    its one timer has something to do, which it finds out when it fires: nothing is scheduled per request. `in_head` is
+    true between requests too: whatever comes next is a head."""
 
     cycle: Any
     calls: ClassVar[Calls]
@@ -57,7 +58,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._head_bytes = 0
-        self._in_head = True
+        self.in_head = True
         self._due_s = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._exchange: HttpExchange | None = None
@@ -79,10 +80,10 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._in_head:
+        if self.in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes:
+        if self.in_head and self._head_bytes:
             if self._head_bytes > HEAD_BYTES:
                 self._end(HeadTooLarge(f"The request's head is larger than {HEAD_BYTES} bytes."))
             elif self._due_s > self.loop.time() + HEAD_S:
@@ -113,7 +114,7 @@ class Connection(HttpToolsProtocol):
     # -------------------------------------------------------- the parser's callbacks
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self.in_head = False
         self._head_bytes = 0
         self._due_s = _NEVER
         url = self.url
@@ -148,7 +149,7 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_head = True
+        self.in_head = True
         exchange = self._exchange
         if exchange is not None and self.cycle is exchange:
             exchange.whole()
