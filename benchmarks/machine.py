@@ -31,6 +31,8 @@ def facts(folder: Path) -> dict[str, str]:
     optimised = "--enable-optimizations" in arguments
     lto = "--with-lto" in arguments
     build = f"{'optimised (PGO)' if optimised else 'NOT optimised (no PGO)'}, {'LTO' if lto else 'no LTO'}"
+    if os.path.realpath(sys.executable).startswith("/usr/bin/"):
+        build = "the distribution's build"
     return {
         "cores": str(len(os.sched_getaffinity(0))),
         "processor": _processor(),
