@@ -11,12 +11,14 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.core.admin import ConfigStore, Publisher
 from gateway.core.config import KeyDelta, Policy
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import JournalUnreadable, StoreUnavailable
 from gateway.core.queries import LedgerQueries
+from gateway.ledger.fold import Books
 from gateway.providers.discover import discover as discover_providers
 from gateway.settings import Settings
 from gateway.system import SystemClock, SystemEntropy, lock_data_folder
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("faregate")
 FOLLOW_KEYS_S = 0.5
+STANDINGS_KEPT_NS = 250_000_000
+"""How long what was read of the journals answers for: many owners may ask for their budgets at once."""
 
 
 def policy_compiler(settings: Settings) -> Callable[[], Policy]:
@@ -107,6 +111,7 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
         console=_console(settings, store, queries, keys),
         data_plane_routes=ROUTES,
         watch_files=watch_files,
+        standings=JournalStandings(settings.journal_dir, settings.checkpoint_file, clock),
     )
 
     @asynccontextmanager
@@ -179,6 +184,31 @@ async def open_local(settings: Settings) -> AsyncIterator[tuple[FastAPI, str]]:
             yield desk.app, desk.local_token
     finally:
         os.close(lock)
+
+
+class JournalStandings:
+    """gateway.desk.parts.Standings from the checkpoint and the journals themselves: with and without a server."""
+
+    def __init__(self, journal_dir: Path, checkpoint_file: Path, clock: SystemClock) -> None:
+        self._journal_dir = journal_dir
+        self._checkpoint_file = checkpoint_file
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._books = Books()
+        self._read_ns = -STANDINGS_KEPT_NS
+
+    async def of(self, counters: Sequence[str]) -> list[tuple[int, int]] | None:
+        from gateway.bookkeeper.checkpoint import current_books
+
+        async with self._turn:
+            if self._clock.monotonic_ns() - self._read_ns >= STANDINGS_KEPT_NS:
+                try:
+                    self._books = await asyncio.to_thread(current_books, self._journal_dir, self._checkpoint_file)
+                except JournalUnreadable as error:
+                    LOG.warning("what is spent of the limits is not known: %s", error.message)
+                    return None
+                self._read_ns = self._clock.monotonic_ns()
+            return [self._books.standing(name) for name in counters]
 
 
 class NoWorkers:

@@ -96,13 +96,16 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
     """A worker from its files alone: last-good configuration, checkpoint, journals. `desk` None: over its socket."""
     clock, entropy = SystemClock(), SystemEntropy()
     peppers = load_peppers(settings.secrets_dir / "peppers.json")
-    configuration = WorkerConfiguration(MemoryKeyRing(peppers, entropy.bytes(32)), Credentials(os.environ))
+    others = Forerunners(settings.journal_dir, settings.checkpoint_file)  # before there is a journal of our own
+    limits = MemoryEngine(others.books)
+    wants = Wants(live=lambda: tuple(limits.books.counters))
+    configuration = WorkerConfiguration(
+        MemoryKeyRing(peppers, entropy.bytes(32)), Credentials(os.environ), use_rules=wants.use
+    )
     try:
         configuration.load_last_good(settings.last_good_file)
     except ConfigInvalid as error:
         LOG.error("%s; waiting for the desk", error.message)
-    others = Forerunners(settings.journal_dir, settings.checkpoint_file)  # before there is a journal of our own
-    limits = MemoryEngine(others.books)
     journal = JournalWriter.create(
         settings.journal_dir,
         make_id(clock.now_ms(), entropy.bytes(10)),
@@ -123,7 +126,7 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
         configuration=configuration,
         journal=journal,
         limits=limits,
-        wants=Wants(),
+        wants=wants,
         upstream=upstream,
         surfaces=surfaces,
         providers=discover_providers(),

@@ -16,7 +16,7 @@ from gateway.channel.frames import Connection
 from gateway.channel.messages import Acknowledge, Push, Request, Subscribe
 from gateway.core.admin import ConfigStore
 from gateway.core.caller import KeyRecord
-from gateway.core.config import KeyDelta, Policy, Snapshot, Update
+from gateway.core.config import KeyDelta, LimitChange, Policy, Snapshot, Update
 from gateway.core.errors import ConfigInvalid, FaregateError, StoreUnavailable
 from gateway.core.ports import Clock
 from gateway.vault.last_good import read_last_good, write_last_good
@@ -57,6 +57,7 @@ class ConfigPublisher:
         self._expected = expected_workers
         self._started_ms = clock.now_ms()
         self._keys: dict[str, KeyRecord] = {}
+        self._limits: dict[str, LimitChange] | None = {}  # None: started from a file that does not know them
         self._policy: Policy | None = None
         self._history: deque[Update] = deque(maxlen=HISTORY)
         self._changing = asyncio.Lock()
@@ -171,7 +172,9 @@ class ConfigPublisher:
 
     def _apply(self, update: Update) -> None:
         for delta in update.keys:
-            if delta.key is None:
+            if delta.change is not None:
+                self._apply_limit(delta.change)
+            elif delta.key is None:
                 self._keys.pop(delta.key_id, None)
             else:
                 self._keys[delta.key_id] = delta.key
@@ -185,10 +188,20 @@ class ConfigPublisher:
         for worker in self._workers:
             worker.wake.set()
 
+    def _apply_limit(self, change: LimitChange) -> None:
+        if self._limits is None:
+            return
+        if change.gone:
+            self._limits.pop(change.id, None)
+        else:
+            self._limits[change.id] = change
+
     def _take(self, snapshot: Snapshot | None) -> None:
         if snapshot is not None:
             self._policy = snapshot.policy
             self._keys = {key.key_id: key for key in snapshot.keys}
+            known = snapshot.limits
+            self._limits = None if known is None else {change.id: change for change in known}
             self.revision = snapshot.revision
 
     async def _since(self, revision: int) -> tuple[Update, ...] | None:
@@ -265,7 +278,8 @@ class ConfigPublisher:
     def _snapshot(self) -> Snapshot | None:
         if self._policy is None:
             return None
-        return Snapshot(self.revision, self._policy, tuple(self._keys.values()))
+        limits = None if self._limits is None else tuple(self._limits.values())
+        return Snapshot(self.revision, self._policy, tuple(self._keys.values()), limits)
 
     def _from_file(self) -> Snapshot | None:
         try:

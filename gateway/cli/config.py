@@ -45,12 +45,13 @@ def validate(
 def _compiled(folder: Path | None) -> Json:
     """The files of this machine, compiled here: no store is opened."""
     from gateway.app import policy_compiler
+    from gateway.desk.limits_file import with_limits
     from gateway.settings import read_settings
 
     settings = read_settings()
     if folder is not None:
         settings = replace(settings, config_dir=folder)
-    policy = policy_compiler(settings)()
+    policy = with_limits(policy_compiler(settings)(), settings.config_dir)
     models = sorted([*policy.models, *(route.name for route in policy.wildcards)])
     return {"valid": True, "hash": policy.hash, "models": models, "providers": sorted(policy.providers)}
 
@@ -80,11 +81,20 @@ def show(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of routes.yaml, for editors."""
-    from gateway.routing.schema import schema_text
+def schema(
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="routes or limits.", show_default=False)] = "routes",
+) -> None:
+    """Print the JSON Schema of routes.yaml or limits.yaml, for editors."""
+    if file == "routes":
+        from gateway.routing.schema import schema_text
 
-    print(schema_text(), end="")
+        print(schema_text(), end="")
+    elif file == "limits":
+        from gateway.limits.schema import schema_text as limits_schema_text
+
+        print(limits_schema_text(), end="")
+    else:
+        raise Failed(f"{file!r} has no schema; there are routes and limits.", True)
 
 
 @app.command()

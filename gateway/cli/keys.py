@@ -137,7 +137,7 @@ def listing(
 def show(key: Key, as_json: AsJson = False, org: Org = "") -> None:
     """Show one key."""
     with session(org) as client:
-        found = _find(client, key)
+        found = find_key(client, key)
     if as_json:
         print_json(found)
         return
@@ -170,7 +170,7 @@ def update(
     if not body:
         raise Failed("Nothing to change was given. See `faregate keys update --help`.", True)
     with session(org) as client:
-        reply = client.send("PATCH", f"{KEYS}/{_find(client, key)['id']}", body=body)
+        reply = client.send("PATCH", f"{KEYS}/{find_key(client, key)['id']}", body=body)
     _print_reply(reply, as_json, "is changed")
 
 
@@ -205,7 +205,7 @@ def rotate(
     """Give a key a new secret; the old one works on for the overlap."""
     body = {"overlap_s": _seconds(overlap)}
     with session(org) as client:
-        reply = client.send("POST", f"{KEYS}/{_find(client, key)['id']}/rotate", body=body)
+        reply = client.send("POST", f"{KEYS}/{find_key(client, key)['id']}/rotate", body=body)
     _print_secret(reply, quiet, as_json)
 
 
@@ -243,11 +243,11 @@ def take_over(
 
 def _act(key: str, action: str, as_json: bool, org: str) -> None:
     with session(org) as client:
-        reply = client.send("POST", f"{KEYS}/{_find(client, key)['id']}/{action}")
+        reply = client.send("POST", f"{KEYS}/{find_key(client, key)['id']}/{action}")
     _print_reply(reply, as_json, f"is {reply['key']['state']}")
 
 
-def _find(client: Client, key: str) -> Json:
+def find_key(client: Client, key: str) -> Json:
     """A key by id or, failing that, by name: of living ones first, names of revoked ones being free again."""
     if _ID.match(key):
         try:
@@ -316,7 +316,7 @@ def _print_secret(reply: Json, quiet: bool, as_json: bool) -> None:
     _print_key(reply["key"])
     print(f"\n{secret}\n")
     note("Keep it now: this is the only time it is shown.")
-    _tell_pending(reply)
+    tell_pending(reply)
 
 
 def _print_reply(reply: Json, as_json: bool, done: str) -> None:
@@ -325,10 +325,10 @@ def _print_reply(reply: Json, as_json: bool, done: str) -> None:
         return
     key = reply["key"]
     print(f"{plain(key['name'])} ({key['id']}) {done}.")
-    _tell_pending(reply)
+    tell_pending(reply)
 
 
-def _tell_pending(reply: Json) -> None:
+def tell_pending(reply: Json) -> None:
     if reply.get("state") == "pending":
         note("Stored, but not every worker has acknowledged it yet. They read it as soon as they answer again.")
 

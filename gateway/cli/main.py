@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from gateway import __version__
-from gateway.cli import config, keys, spend, stores
+from gateway.cli import config, keys, limits, spend, stores
 from gateway.cli.client import Failed
 from gateway.cli.output import complain
 from gateway.core.errors import ConfigInvalid, FaregateError
@@ -23,7 +23,7 @@ from gateway.settings import Settings, read_settings
 
 OK, FAILED, USAGE = 0, 1, 2
 
-_ORDER = ("keys", "spend", "config", "ledger", "db", "serve", "restart", "demo")
+_ORDER = ("keys", "limits", "spend", "config", "ledger", "db", "serve", "restart", "demo")
 
 
 class _InOrder(TyperGroup):
@@ -48,6 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(limits.app, name="limits")
 app.command("spend")(spend.spend)
 app.add_typer(config.app, name="config")
 app.add_typer(stores.ledger, name="ledger")

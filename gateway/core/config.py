@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.core.caller import KeyRecord
 from gateway.core.charge import PriceSheet
+from gateway.core.limits import Limit, Suspension
 
 OnDisconnect = Literal["cancel", "drain"]
 
@@ -70,7 +71,8 @@ class ModelRoute(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """A compiled `routes.yaml` with the prices its deployments can reach. Pinned by each call.
+    """A compiled `routes.yaml` with the prices its deployments can reach, and the limits of `limits.yaml`. Pinned by
+    each call.
 
     `models` are exact names, aliases included; `wildcards` are patterns ending in `*`, longest first. `sheets` maps
     `kind/model` to its prices. `hash` is the SHA-256 of the compiled bytes with revision 0 and hash empty.
@@ -82,26 +84,47 @@ class Policy(msgspec.Struct, frozen=True):
     models: dict[str, ModelRoute]
     wildcards: tuple[ModelRoute, ...]
     sheets: dict[str, PriceSheet]
+    limits: tuple[Limit, ...] = ()
+
+
+class LimitChange(msgspec.Struct, frozen=True, array_like=True):
+    """What has become of a limit that SQL owns, or of a suspension: its new state, or neither when it is gone."""
+
+    id: str
+    limit: Limit | None = None
+    suspension: Suspension | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self.limit is None and self.suspension is None
 
 
 class KeyDelta(msgspec.Struct, frozen=True, array_like=True):
-    """One committed change of a key: its new record, or None when it is revoked."""
+    """One committed change of a key: its new record, or None when it is revoked.
+
+    With `change`, the change of a limit instead: `key_id` is then the limit's id, and no key has such an id.
+    """
 
     revision: int
     key_id: str
     key: KeyRecord | None
+    change: LimitChange | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All a worker needs to serve, and the last-good file's content. `revision` is the newest change included."""
+    """All a worker needs to serve, and the last-good file's content. `revision` is the newest change included.
+
+    `limits` are the limits and suspensions of SQL that are no key's own; None in what a version wrote that knew none.
+    """
 
     revision: int
     policy: Policy
     keys: tuple[KeyRecord, ...]
+    limits: tuple[LimitChange, ...] | None = None
 
 
 class Update(msgspec.Struct, frozen=True):
-    """What is pushed to a worker: a new policy, key deltas in commit order, or both.
+    """What is pushed to a worker: a new policy, deltas of keys and limits in commit order, or both.
 
     `fresh_ms` is when the configuration was last read from SQL successfully.
     """

@@ -42,10 +42,17 @@ class HoldKind(StrEnum):
     ESTIMATE = "estimate"
 
 
-class Limit(msgspec.Struct, frozen=True, array_like=True):
-    """At most `amount` of `unit` in each window. `scope` is (dimension, value) pairs; dimension `key`, `team`, `org`.
+EACH = "*"
+"""A scope's value that stands for each value there is: every one has counters of its own."""
 
-    `origin` is `sql` or `file:line`: who may change it. The unit's amount is an integer (nano-USD, requests, tokens).
+
+class Limit(msgspec.Struct, frozen=True, array_like=True):
+    """At most `amount` of `unit` in each window. `scope` is (dimension, value) pairs, all of which must match a call.
+
+    Dimensions are `org`, `team`, `key`, `user`, `session`, `tag:NAME`, `model`, `provider`, `deployment`; a value may
+    be EACH. `origin` is `sql` or `file:line`: who may change it. Amounts are integers (nano-USD, requests, tokens).
+    `name` is for people. `max_values` bounds how many values that callers send may have counters at a time (0: the
+    scope names none). `alerts` are per cent of the amount. Until `increase_until_ms`, `increase` is added to it.
     """
 
     id: str
@@ -56,6 +63,30 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
     on_exceed: OnExceed = OnExceed.BLOCK
     hold: HoldKind = HoldKind.BOUND
     origin: str = "sql"
+    name: str = ""
+    max_values: int = 0
+    alerts: tuple[int, ...] = ()
+    increase: int = 0
+    increase_until_ms: int = 0
+
+    def amount_at(self, now_ms: int) -> int:
+        """What it allows at `now_ms`, the temporary increase included."""
+        return self.amount + self.increase if now_ms < self.increase_until_ms else self.amount
+
+
+class Suspension(msgspec.Struct, frozen=True, array_like=True):
+    """Until `until_ms` no limit refuses a call that matches `scope` (of one limit only, if `limit_id` names it).
+
+    Everything is counted on. `reason` and `actor` are for the log.
+    """
+
+    id: str
+    scope: tuple[tuple[str, str], ...]
+    until_ms: int
+    reason: str
+    actor: str
+    created_ms: int
+    limit_id: str = ""
 
 
 class Take(msgspec.Struct, frozen=True, array_like=True):

@@ -20,6 +20,7 @@ from gateway.desk.edge import Edge
 from gateway.desk.errors import error_reply, handlers
 from gateway.desk.guard import Guard, GuardedRoute, Row
 from gateway.desk.keys import KeyDesk
+from gateway.desk.limits import LimitDesk
 from gateway.desk.openapi import describe, page
 from gateway.desk.parts import DeskParts, Page
 from gateway.desk.policy_files import PolicyFiles
@@ -62,7 +63,8 @@ class _Desk(FastAPI):
 
 
 def _desk_rows(parts: DeskParts, files: PolicyFiles) -> list[Row]:
-    return [*KeyDesk(parts).rows(), *ConfigDesk(parts, files).rows(), *SpendDesk(parts).rows()]
+    desks = (KeyDesk(parts), LimitDesk(parts), ConfigDesk(parts, files), SpendDesk(parts))
+    return [row for desk in desks for row in desk.rows()]
 
 
 def _page_rows(parts: DeskParts) -> list[Row]:

@@ -17,6 +17,7 @@ from gateway.desk.policy_files import PolicyFiles
 from gateway.desk.shapes import ConfigReply, LogReply, LogRow, ReloadReply, TeamList, ValidReply
 
 _TAG = "Configuration"
+_OF_LIMITS = ("lim_", "sus_")
 
 
 class ConfigDesk:
@@ -102,8 +103,10 @@ class ConfigDesk:
         return LogReply(data=[LogRow.of(row) for row in rows if await self._is_ours(asker, row, orgs)])
 
     async def _is_ours(self, asker: KeyRecord, row: ConfigRow, known: dict[str, bool]) -> bool:
-        """Rows of another org's keys are left out; what is not about a key (the policy) concerns every org."""
-        if row.subject not in known:
+        """Rows of another org's keys and limits are left out; what is about neither (the policy) concerns every org."""
+        if row.subject not in known and row.subject.startswith(_OF_LIMITS):
+            known[row.subject] = await self._parts.config.org_of_limit(row.subject) == asker.org
+        elif row.subject not in known:
             try:
                 view = await self._parts.config.key(row.subject)
             except NotFound:

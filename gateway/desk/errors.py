@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.core.errors import (
     BadRequest,
     BodyTooLarge,
+    Conflict,
     FaregateError,
     MethodNotAllowed,
     NotFound,
@@ -28,6 +29,12 @@ class NotRecordedYet(NotFound):
     """The call may exist: its record has not reached SQL."""
 
     code = "not_recorded_yet"
+
+
+class ManagedByFile(Conflict):
+    """A file owns it: only there can it be changed. `extra` holds file and line."""
+
+    code = "managed_by_file"
 
 
 def error_body(error: FaregateError) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Body, Query, Response
 
-from gateway.core.admin import Created, KeyView
+from gateway.core.admin import ConfigStore, Created, KeyView
 from gateway.core.caller import KeyRecord, Permission, team_scope
 from gateway.core.errors import NotFound
 from gateway.desk.commit import publish
@@ -118,18 +118,7 @@ class KeyDesk:
         return reply.model_copy(update={"secret": created.secret})
 
     async def _visible(self, asker: KeyRecord, key_id: str) -> KeyView:
-        """The key, if it is there for this asker. Raises NotFound, the same for one that is somebody else's."""
-        missing = NotFound("There is no such key. `faregate keys list` shows what there is.")
-        if not _KEY_ID.match(key_id):
-            raise missing
-        try:
-            view = await self._config.key(key_id)
-        except NotFound:
-            raise missing from None
-        own = team_scope(asker)
-        if view.org != asker.org or (own is not None and view.team != own):
-            raise missing
-        return view
+        return await visible_key(self._config, asker, key_id)
 
     async def _made(self, created: Created, response: Response) -> KeyReply:
         reply = await self._changed(created.view, created.revision, response)
@@ -140,3 +129,18 @@ class KeyDesk:
         if not applied:
             response.status_code = 202
         return KeyReply(key=KeyMembers.of(view), revision=revision, state="applied" if applied else "pending")
+
+
+async def visible_key(config: ConfigStore, asker: KeyRecord, key_id: str) -> KeyView:
+    """The key, if it is there for this asker. Raises NotFound, the same for one that is somebody else's."""
+    missing = NotFound("There is no such key. `faregate keys list` shows what there is.")
+    if not _KEY_ID.match(key_id):
+        raise missing
+    try:
+        view = await config.key(key_id)
+    except NotFound:
+        raise missing from None
+    own = team_scope(asker)
+    if view.org != asker.org or (own is not None and view.team != own):
+        raise missing
+    return view

@@ -13,6 +13,7 @@ from gateway.core.admin import ConfigStore, Publisher
 from gateway.core.caller import KeyRecord, Permission
 from gateway.core.config import Policy
 from gateway.core.errors import FaregateError
+from gateway.core.limit_admin import LimitStore
 from gateway.core.ports import Clock, Entropy, KeyRing
 from gateway.core.queries import LedgerQueries
 from gateway.settings import Settings
@@ -24,6 +25,20 @@ ORG_HEADER = "x-faregate-org"
 DEFAULT_ORG = "default"
 LOCAL_KEY_ID = "local"
 MAX_BODY_BYTES = 256 * 1024
+
+
+class Config(ConfigStore, LimitStore, Protocol):
+    """Keys, policies and limits: one store, one order of changes."""
+
+
+class Standings(Protocol):
+    """What counters hold at this moment, from whoever folds the journals."""
+
+    async def of(self, counters: Sequence[str]) -> list[tuple[int, int]] | None:
+        """(spent, reserved) of each counter, at most a moment old; (0, 0) of one that is not there. None when nobody
+        who knows answers."""
+        ...
+
 
 CompilePolicy = Callable[[], Policy]
 """Reads and compiles the policy files. Raises ConfigInvalid whose message holds file and line."""
@@ -93,9 +108,10 @@ class DeskParts:
 
     `keys` is kept current by whoever made it; the desk applies its own changes at once. `local_token` empty switches
     the local header off. `watch_files` False leaves the policy files to explicit reloads (one-shot local commands).
+    `standings` None: nobody here knows the counters, and budgets are shown without what is spent of them.
     """
 
-    config: ConfigStore
+    config: Config
     ledger: LedgerQueries
     publisher: Publisher
     keys: KeyRing
@@ -108,3 +124,4 @@ class DeskParts:
     data_plane_routes: Sequence[DataRoute] = ()
     watch_files: bool = True
     keys_stale_after_ms: int = 10_000
+    standings: Standings | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gateway.core.config import Policy
 from gateway.core.errors import ConfigInvalid, StoreUnavailable
 from gateway.desk.commit import publish
+from gateway.desk.limits_file import with_limits
 from gateway.desk.parts import DeskParts
 from gateway.vault.policy_files import Seen, changed
 
@@ -48,7 +49,10 @@ class PolicyFiles:
 
     async def check(self) -> Policy:
         """Compiles without storing. Raises ConfigInvalid."""
-        return await asyncio.to_thread(self._parts.compile_policy)
+        return await asyncio.to_thread(self._compiled)
+
+    def _compiled(self) -> Policy:
+        return with_limits(self._parts.compile_policy(), self._parts.settings.config_dir)
 
     async def current(self) -> Policy | None:
         """The policy in use, or None before the first. Raises StoreUnavailable."""

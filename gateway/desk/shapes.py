@@ -23,6 +23,7 @@ from gateway.limits.text import (
     tokens_per_minute,
     write_limit,
 )
+from gateway.limits.written import write_scope
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_PRINTABLE)]
@@ -148,7 +149,18 @@ class ErrorReply(BaseModel):
     error: ErrorDetail
 
 
+class Increase(BaseModel):
+    """A temporary increase: what is added, in the limit's unit, and when that ends."""
+
+    by: int
+    by_usd: str | None
+    until_ms: int
+    until_at: str
+
+
 class LimitReply(BaseModel):
+    id: str
+    name: Annotated[str, Field(description="For people; of a limit in a file its id, empty of a key's own.")]
     text: Annotated[str, Field(examples=["5USD/month"], description="As it is written.")]
     words: Annotated[str, Field(examples=["5 USD per month (UTC)"], description="As it is read.")]
     unit: str
@@ -157,8 +169,12 @@ class LimitReply(BaseModel):
     window: str
     window_s: Annotated[int, Field(description="Length of a rolling window, else 0.")]
     zone: str
-    scope: dict[str, str]
+    scope: Annotated[dict[str, str], Field(description="What it is about; `each`: every value has a count of its own.")]
     on_exceed: str
+    hold: str
+    alerts: Annotated[list[int], Field(description="Per cent of the amount.")]
+    max_values: Annotated[int | None, Field(description="How many values of what callers send are counted at a time.")]
+    increase: Increase | None
     origin: Annotated[str, Field(description="`sql`, or the file and line that own it.")]
 
     @classmethod
@@ -169,6 +185,8 @@ class LimitReply(BaseModel):
 def limit_members(limit: Limit) -> dict[str, object]:
     """The members of a LimitReply."""
     return {
+        "id": limit.id,
+        "name": limit.name or (limit.id if limit.origin != "sql" else ""),
         "text": write_limit(limit),
         "words": print_limit(limit),
         "unit": limit.unit.value,
@@ -177,10 +195,25 @@ def limit_members(limit: Limit) -> dict[str, object]:
         "window": limit.window.kind.value,
         "window_s": limit.window.length_s,
         "zone": limit.window.zone,
-        "scope": dict(limit.scope),
+        "scope": write_scope(limit.scope),
         "on_exceed": limit.on_exceed.value,
+        "hold": limit.hold.value,
+        "alerts": list(limit.alerts),
+        "max_values": limit.max_values or None,
+        "increase": _increase(limit),
         "origin": limit.origin,
     }
+
+
+def _increase(limit: Limit) -> Increase | None:
+    if not limit.increase:
+        return None
+    return Increase(
+        by=limit.increase,
+        by_usd=print_usd(limit.increase) if limit.unit is Unit.USD else None,
+        until_ms=limit.increase_until_ms,
+        until_at=print_moment(limit.increase_until_ms),
+    )
 
 
 class KeyMembers(BaseModel):

@@ -12,6 +12,7 @@ from gateway.core.ids import CALL, parse_id, time_of
 from gateway.core.limits import Limit, Unit, WindowKind
 from gateway.core.queries import SPEND_DIMENSIONS, QueryScope, SpendRow
 from gateway.desk.errors import NotRecordedYet
+from gateway.desk.explain import Asked, explain
 from gateway.desk.guard import Asker, Row
 from gateway.desk.moments import DAY_MS, day_start_ms, month_start_ms, next_month_ms, parse_moment_ms, print_moment
 from gateway.desk.parts import DeskParts
@@ -123,7 +124,13 @@ class SpendDesk:
         row, attempts = found
         return CallReply.of(row, attempts)
 
-    async def usage(self, asker: Asker) -> UsageReply:
+    async def usage(
+        self,
+        asker: Asker,
+        user: Annotated[str, Query(max_length=256, description="Show limits per user for this one.")] = "",
+        session: Annotated[str, Query(max_length=256)] = "",
+        model: Annotated[str, Query(max_length=256)] = "",
+    ) -> UsageReply:
         now_ms = self._parts.clock.now_ms()
         scope = QueryScope(asker.org, key_id=asker.key_id)
         day_ms, month_ms = day_start_ms(now_ms), month_start_ms(now_ms)
@@ -135,6 +142,7 @@ class SpendDesk:
             today=_period(day_ms, day_ms + DAY_MS, today),
             month=_period(month_ms, next_month_ms(now_ms), month),
             limits=[_own_limit(limit, spent, asker.key_id) for limit in asker.limits],
+            budgets=(await explain(self._parts, asker, Asked(user, session, model=model))).budgets,
             freshness=FreshnessReply.of(await self._ledger.freshness()),
         )
 

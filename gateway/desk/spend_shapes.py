@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from gateway.core.charge import Line
 from gateway.core.money import NANO, PICO_PER_NANO, print_usd
 from gateway.core.queries import AttemptRow, CallRow, Freshness, SpendRow
+from gateway.desk.limit_shapes import BudgetReply
 from gateway.desk.moments import print_moment
 from gateway.desk.shapes import LimitReply
 
@@ -271,6 +272,7 @@ class UsageReply(BaseModel):
     today: PeriodReply
     month: PeriodReply
     limits: list[OwnLimit]
+    budgets: Annotated[list[BudgetReply], Field(description="Every limit that applies to this key, as it stands now.")]
     freshness: FreshnessReply
 
 

@@ -15,7 +15,9 @@ from gateway.limits.refusal import refusal_for
 
 def admit(passage: Passage, services: Services, model: str, now_ms: int) -> None:
     """Takes one request of every matching rate limit, or raises RateLimited having taken none."""
-    wants = services.wants.admit(passage.caller.key, model, now_ms)
+    caller, composed = passage.caller, passage.composed
+    user = composed.head.user if composed is not None else ""
+    wants = services.wants.admit(caller.key, model, now_ms, caller, user)
     if not wants:
         return
     blocked = services.limits.check(wants)

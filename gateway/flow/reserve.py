@@ -14,6 +14,7 @@ from gateway.core.records import Dispatch, Hold
 from gateway.flow.abandon import Abandonable, ClientGone
 from gateway.flow.services import HARD_UNITS, Services
 from gateway.flow.state import Attempt, Passage, Target
+from gateway.limits.estimate import estimated_hold
 from gateway.limits.refusal import refusal_for
 from gateway.pricing.bound import Bound
 
@@ -33,7 +34,7 @@ async def reserve(
     while True:
         now_ms = clock.now_ms()
         bound = services.prices.bound(composed.head, target.sheet, now_ms)
-        wants = _wants(services, passage, target, bound, now_ms)
+        wants = _wants(services, passage, composed, target, bound, now_ms)
         blocked = services.limits.check(wants)
         if blocked is None:
             return _hold(passage, services, composed, target, bound, wants, now_ms)
@@ -44,8 +45,16 @@ async def reserve(
             await services.limits.freed(wants, left_s)
 
 
-def _wants(services: Services, passage: Passage, target: Target, bound: Bound, now_ms: int) -> tuple[Want, ...]:
-    wants = services.wants.reserve(passage.caller.key, now_ms, bound.nusd or 0, bound.tokens)
+def _wants(
+    services: Services, passage: Passage, composed: Composed, target: Target, bound: Bound, now_ms: int
+) -> tuple[Want, ...]:
+    caller, head, nusd = passage.caller, composed.head, bound.nusd or 0
+    estimate = estimated_hold(
+        nusd, bound.input_bound, bound.output_bound, passage.features.input_estimate, head.choices
+    )
+    wants = services.wants.reserve(
+        caller.key, now_ms, nusd, bound.tokens, caller, head.user, head.model, target.deployment.id, estimate
+    )
     if bound.nusd is None:
         for want in wants:
             if want.enforced and want.limit.unit in HARD_UNITS:

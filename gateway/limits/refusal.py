@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from gateway.core.errors import BudgetExceeded, BudgetReserved, CallRefused, RateLimited
 from gateway.core.limits import Blocked, Unit
 from gateway.core.money import print_usd
+from gateway.limits.scope import scope_words, shown_values
 from gateway.limits.text import print_amount, print_limit
 
 DEFAULT_BUDGET_STATUS = 402
@@ -116,6 +117,8 @@ def _facts(blocked: Blocked) -> dict[str, object]:
     }
     reset_ms = _reset_ms(blocked)
     facts: dict[str, object] = {"scope": scope_text(blocked), "limit_id": limit.id, "unit": limit.unit.value}
+    if limit.name:
+        facts["limit_name"] = limit.name
     if limit.unit is Unit.USD:
         facts |= {name: print_usd(amount) for name, amount in amounts.items()}
         facts |= {f"{name}_nusd": amount for name, amount in amounts.items()}
@@ -127,12 +130,12 @@ def _facts(blocked: Blocked) -> dict[str, object]:
 
 
 def scope_text(blocked: Blocked) -> str:
-    """`team:growth`; the counter's name tells the value where the limit says `*`."""
+    """`team:growth user:ann`; the counter's name tells the value where the limit says `*`."""
     limit = blocked.want.limit
-    values = blocked.want.take.counter.removeprefix(f"{limit.id}|").rpartition("|")[0].split(",")
+    values = shown_values(blocked.want.take.counter.removeprefix(f"{limit.id}|").rpartition("|")[0])
     if len(values) != len(limit.scope):
         values = [value for _, value in limit.scope]
-    return " ".join(f"{dimension}:{value}" for (dimension, _), value in zip(limit.scope, values, strict=True)) or "all"
+    return scope_words(zip([dimension for dimension, _ in limit.scope], values, strict=True))
 
 
 def iso(ms: int | None) -> str:

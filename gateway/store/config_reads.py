@@ -21,6 +21,8 @@ from gateway.store.config_tables import (
     LimitTable,
     OrgTable,
     PolicyRevisionTable,
+    ScopedLimitTable,
+    SuspensionTable,
     TeamTable,
 )
 from gateway.store.engine import is_sqlite, reading
@@ -28,6 +30,7 @@ from gateway.store.ledger_tables import table_of
 
 ORG, TEAM, KEY = table_of(OrgTable), table_of(TeamTable), table_of(ApiKeyTable)
 LIMIT, POLICY, CHANGE = table_of(LimitTable), table_of(PolicyRevisionTable), table_of(ConfigChangeTable)
+SCOPED, SUSPENDED = table_of(ScopedLimitTable), table_of(SuspensionTable)
 
 POLICY_SAVED = "policy.saved"
 _DELTA = msgspec.msgpack.Decoder(KeyDelta)
@@ -67,7 +70,7 @@ async def policy_in_use(connection: AsyncConnection, upto: int | None = None) ->
 
 
 async def deltas_since(connection: AsyncConnection, revision: int) -> tuple[KeyDelta, ...]:
-    """Changes of keys after a revision, in commit order."""
+    """Changes of keys and limits after a revision, in commit order."""
     query = (
         select(CHANGE.c.payload)
         .where(CHANGE.c.revision > revision, CHANGE.c.kind != POLICY_SAVED)

@@ -25,6 +25,7 @@ from gateway.core.ports import Clock, Entropy
 from gateway.routing.policy_bytes import decode_policy, encode_policy, policy_hash
 from gateway.store import config_checks as checks
 from gateway.store import config_reads as reads
+from gateway.store.config_limits import LimitRows, Write, limit_changes
 from gateway.store.config_rows import ACTIVE, KEY_SCOPE, PAUSED, REVOKED, Hashes, StoredKey, in_order, limit_columns
 from gateway.store.engine import insert_into, is_sqlite, writing
 
@@ -54,8 +55,8 @@ class KeyMint(Protocol):
     def mint(self, entropy: Entropy, env: str, key_id: str = "") -> Minted: ...
 
 
-class SqlConfigStore:
-    """core.admin.ConfigStore. One instance may be used by many tasks at once."""
+class SqlConfigStore(LimitRows):
+    """core.admin.ConfigStore and core.limit_admin.LimitStore. One instance may be used by many tasks at once."""
 
     def __init__(self, engine: AsyncEngine, peppers: KeyMint, entropy: Entropy, clock: Clock, key_env: str) -> None:
         self._engine = engine
@@ -63,6 +64,7 @@ class SqlConfigStore:
         self._entropy = entropy
         self._clock = clock
         self._key_env = key_env
+        self._decoded: Policy | None = None
 
     # ------------------------------------------------------------ keys, written
 
@@ -171,15 +173,23 @@ class SqlConfigStore:
             return decode_policy(content, write.revision)
 
     async def policy_at(self, revision: int) -> Policy | None:
+        """As the port says. The last one is remembered: decoding some hundred kilobytes takes milliseconds."""
         async with reads.viewing(self._engine) as connection:
-            return await reads.policy_in_use(connection, revision)
+            change = await reads.policy_change(connection, revision)
+            if change is None:
+                return None
+            decoded = self._decoded
+            if decoded is None or decoded.hash != change[1]:
+                decoded = self._decoded = await reads.policy_in_use(connection, revision)
+        return None if decoded is None else msgspec.structs.replace(decoded, revision=change[0])
 
     async def snapshot(self) -> Snapshot | None:
         async with reads.viewing(self._engine) as connection:
             policy = await reads.policy_in_use(connection)
             if policy is None:
                 return None
-            return Snapshot(await reads.newest_revision(connection), policy, await _records(connection))
+            limits = await limit_changes(connection, self._clock.now_ms())
+            return Snapshot(await reads.newest_revision(connection), policy, await _records(connection), limits)
 
     async def changes_since(self, revision: int) -> tuple[int, tuple[KeyDelta, ...], Policy | None]:
         """As the port says. A newest revision below `revision` tells that the database is an older one (restored from
@@ -203,14 +213,14 @@ class SqlConfigStore:
     # ------------------------------------------------------------ within
 
     @asynccontextmanager
-    async def _writing(self, actor: str) -> AsyncIterator[_Write]:
+    async def _writing(self, actor: str) -> AsyncIterator[_KeyWrite]:
         """One write under the lock, committed at the end."""
         checks.name_of(actor, "actor")
         async with writing(self._engine) as connection:
             if not is_sqlite(connection):
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-            yield _Write(connection, await reads.newest_revision(connection), self._clock.now_ms(), actor)
+            yield _KeyWrite(connection, await reads.newest_revision(connection), self._clock.now_ms(), actor)
 
     def _new_key(self, key_id: str, prefix: str, hashes: Hashes, change: KeyChange, actor: str) -> StoredKey:
         now_ms = self._clock.now_ms()
@@ -264,14 +274,8 @@ class SqlConfigStore:
         return in_order(merged.values())
 
 
-class _Write:
-    """One write in its transaction: the present state, and the log."""
-
-    def __init__(self, connection: AsyncConnection, revision: int, now_ms: int, actor: str) -> None:
-        self.connection = connection
-        self.revision = revision
-        self.now_ms = now_ms
-        self._actor = actor
+class _KeyWrite(Write):
+    """A write of keys: their present state, and the log."""
 
     async def known(self, key_id: str) -> StoredKey:
         key = await reads.one_key(self.connection, key_id)
@@ -285,19 +289,6 @@ class _Write:
         if key.revoked:
             raise Conflict(f"The key {key_id} is revoked, which is final; make a new one")
         return key
-
-    async def append(self, kind: str, subject: str, payload: bytes) -> None:
-        """The next revision of the log."""
-        self.revision += 1
-        row = {
-            "revision": self.revision,
-            "kind": kind,
-            "subject": subject,
-            "actor": self._actor,
-            "payload": payload,
-            "ts_ms": self.now_ms,
-        }
-        await self.connection.execute(insert(reads.CHANGE).values(row))
 
     async def add(self, key: StoredKey, kind: str) -> None:
         await self._name_owners(key)
@@ -317,7 +308,7 @@ class _Write:
         await self._log_key(after, kind)
 
     async def _name_owners(self, key: StoredKey) -> None:
-        made = {"created_ms": self.now_ms, "created_by": self._actor}
+        made = {"created_ms": self.now_ms, "created_by": self.actor}
         for table, row in ((reads.ORG, {"name": key.org}), (reads.TEAM, {"org": key.org, "name": key.team})):
             statement = insert_into(self.connection, table).values({**row, **made}).on_conflict_do_nothing()
             await self.connection.execute(statement)

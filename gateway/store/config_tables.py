@@ -15,6 +15,8 @@ from gateway.store.engine import BIG, BLOB, CLUSTERED, STRICT, TEXT
 
 LIVE = text("state <> 'revoked'")
 """A revoked key's name is free again."""
+PRESENT = text("removed_ms = 0")
+"""A removed limit's name is free again."""
 
 
 class ConfigTable(SQLModel):
@@ -77,7 +79,7 @@ class ApiKeyTable(ConfigTable, table=True):
 
 
 class LimitTable(ConfigTable, table=True):
-    """A limit that SQL owns. Its id is in the name of its counters, so a changed amount keeps what was spent."""
+    """A limit of one key. Its id is in the name of its counters, so a changed amount keeps what was spent."""
 
     __tablename__ = "limit_rule"
     __table_args__ = (
@@ -99,6 +101,43 @@ class LimitTable(ConfigTable, table=True):
     hold: str = Field(sa_type=TEXT)
 
 
+class ScopedLimitTable(ConfigTable, table=True):
+    """A limit of its own that SQL owns: over any scope within one org. `content` is the JSON of its core.limits.Limit.
+
+    A removed one stays, so that the log can say whose it was; its name is free again.
+    """
+
+    __tablename__ = "scoped_limit"
+    __table_args__ = (
+        Index("scoped_limit_name", "org", "name", unique=True, sqlite_where=PRESENT, postgresql_where=PRESENT),
+        STRICT,
+    )
+
+    id: str = Field(primary_key=True, sa_type=TEXT)
+    org: str = Field(sa_type=TEXT)
+    name: str = Field(sa_type=TEXT)
+    content: str = Field(sa_type=TEXT)
+    created_ms: int = Field(sa_type=BIG)
+    created_by: str = Field(sa_type=TEXT)
+    removed_ms: int = Field(sa_type=BIG)
+
+
+class SuspensionTable(ConfigTable, table=True):
+    """A time in which limits refuse nothing, with who wanted it and why. It stays after its end."""
+
+    __tablename__ = "limit_suspension"
+    __table_args__ = (Index("limit_suspension_by_org", "org", "until_ms"), STRICT)
+
+    id: str = Field(primary_key=True, sa_type=TEXT)
+    org: str = Field(sa_type=TEXT)
+    scope: str = Field(sa_type=TEXT)
+    limit_id: str = Field(sa_type=TEXT)
+    until_ms: int = Field(sa_type=BIG)
+    reason: str = Field(sa_type=TEXT)
+    actor: str = Field(sa_type=TEXT)
+    created_ms: int = Field(sa_type=BIG)
+
+
 class PolicyRevisionTable(ConfigTable, table=True):
     """A compiled policy by the hash of its bytes; `config_change` says when it was in use."""
 
@@ -111,7 +150,7 @@ class PolicyRevisionTable(ConfigTable, table=True):
 
 
 class ConfigChangeTable(ConfigTable, table=True):
-    """One committed change. `payload` is the msgpack KeyDelta of a key's change, empty for a policy's."""
+    """One committed change. `payload` is the msgpack KeyDelta of a key's or limit's change, empty for a policy's."""
 
     __tablename__ = "config_change"
     __table_args__ = (Index("config_change_by_kind", "kind", "revision"), STRICT)

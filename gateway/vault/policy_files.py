@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gateway.core.errors import ConfigInvalid
 
 ROUTES_FILE = "routes.yaml"
+LIMITS_FILE = "limits.yaml"
 MAX_POLICY_FILE_BYTES = 4 * 1024 * 1024
 RACY_NS = 2_000_000_000
 """A file changed less than this before it was looked at may change again within the same time stamp."""
@@ -39,6 +40,17 @@ def load_routes(config_dir: Path) -> PolicyText:
             f"{path}: there is no such file. Copy the one that ships with faregate (policies/{ROUTES_FILE}) there, "
             "or set FAREGATE_CONFIG_DIR"
         )
+    return _decoded(path, content)
+
+
+def load_limits(config_dir: Path) -> PolicyText | None:
+    """The text of `limits.yaml`, or None: nobody needs one. Raises ConfigInvalid as `load_routes`."""
+    path = config_dir / LIMITS_FILE
+    content = _read(path)
+    return None if content is None else _decoded(path, content)
+
+
+def _decoded(path: Path, content: bytes) -> PolicyText:
     try:
         return PolicyText(path, content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -18,8 +18,9 @@ from gateway.channel.frames import Connection
 from gateway.channel.messages import Acknowledge, Publish, Published, Push, Request, Subscribe
 from gateway.channel.server import serve
 from gateway.core.caller import KeyRecord
-from gateway.core.config import KeyDelta, Policy, Snapshot, Update
+from gateway.core.config import KeyDelta, LimitChange, Policy, Snapshot, Update
 from gateway.core.errors import StoreUnavailable
+from gateway.core.limits import Limit, Unit, Window, WindowKind
 from gateway.vault.last_good import read_last_good, write_last_good
 
 
@@ -65,6 +66,14 @@ class Config:
         self.deltas.append(delta)
         return delta
 
+    def limit(self, number: int, amount: int | None) -> KeyDelta:
+        self.revision += 1
+        id = f"lim_{number}"
+        found = None if amount is None else Limit(id, Unit.USD, amount, Window(WindowKind.MONTH), (("org", "acme"),))
+        delta = KeyDelta(self.revision, id, None, LimitChange(id, found))
+        self.deltas.append(delta)
+        return delta
+
     def _answer(self) -> None:
         self.reads += 1
         if self.away:
@@ -75,7 +84,13 @@ class Config:
         if self.policy is None:
             return None
         keys: dict[str, KeyRecord | None] = {delta.key_id: delta.key for delta in self.deltas}
-        return Snapshot(self.revision, self.policy, tuple(one for one in keys.values() if one is not None))
+        limits = {delta.key_id: delta.change for delta in self.deltas if delta.change is not None}
+        return Snapshot(
+            self.revision,
+            self.policy,
+            tuple(one for one in keys.values() if one is not None),
+            tuple(change for change in limits.values() if not change.gone),
+        )
 
     async def changes_since(self, revision: int) -> tuple[int, tuple[KeyDelta, ...], Policy | None]:
         self._answer()
@@ -262,6 +277,32 @@ async def test_the_file_follows_and_serves_while_sql_is_away(town: Town) -> None
         town.config.away = False
         await until(lambda: worker.revision == 4)
         assert set(worker.keys) == {"key_1", "key_2", "key_3"}
+
+
+async def test_limits_are_in_the_file_as_they_are_now(town: Town) -> None:
+    town.config.limit(1, 5)
+    async with town.publisher() as publisher:
+        for number, amount in ((2, 7), (1, 6), (2, None), (3, 8)):
+            town.config.limit(number, amount)
+        await until(lambda: publisher.revision == town.config.revision)
+    found = read_last_good(town.file)
+    assert found is not None
+    assert found.limits is not None
+    assert {one.id: one.limit.amount for one in found.limits if one.limit is not None} == {"lim_1": 6, "lim_3": 8}
+    assert [one.key_id for one in found.keys] == ["key_1"]
+
+
+async def test_a_file_that_knows_no_limits_is_not_made_one_without_any(town: Town) -> None:
+    town.file.parent.mkdir()
+    write_last_good(town.file, Snapshot(town.config.revision, policy_at(1), (key(1),)))
+    town.config.away = True
+    async with town.publisher() as publisher:
+        town.config.away = False
+        town.config.limit(1, 5)
+        await until(lambda: publisher.revision == town.config.revision)
+    found = read_last_good(town.file)
+    assert found is not None
+    assert found.limits is None, "a worker that starts from it asks for all of them"
 
 
 async def test_a_file_of_another_database_is_not_believed_where_sql_answers(town: Town) -> None:

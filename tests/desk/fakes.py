@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from desk.limit_fakes import MemoryLimits
 from gateway.core.admin import ConfigRow, Created, KeyChange, KeyView
 from gateway.core.caller import PLAIN_SHA256, KeyRecord
 from gateway.core.config import KeyDelta, Policy, Snapshot
@@ -71,7 +72,7 @@ class _Kept:
 
 
 @dataclass
-class MemoryConfig:
+class MemoryConfig(MemoryLimits):
     """core.admin.ConfigStore over dictionaries."""
 
     clock: Clock

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from desk.asking import Asking
 from desk.fakes import Clock, Entropy, MemoryConfig, MemoryLedger, Publisher, make_ring
+from desk.limit_fakes import Standings
 from gateway.api.routes import ROUTES
 from gateway.console.parts import ConsoleParts
 from gateway.console.web import WebConsole
@@ -51,6 +52,7 @@ class World:
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     ring: MemoryKeyRing = field(default_factory=make_ring)
     files: Files = field(default_factory=Files)
+    standings: Standings = field(default_factory=Standings)
     settings: Settings = field(default_factory=Settings)
     watch_files: bool = False
     secrets: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class World:
             data_plane_routes=ROUTES,
             console=self.console,
             watch_files=self.watch_files,
+            standings=self.standings,
         )
 
     async def add_key(self, name: str, role: Role = Role.DATA, team: str = "", org: str = "default") -> KeyView:

@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.core.config import KeyDelta, Policy, ProviderSettings, Snapshot, Update
+from gateway.core.config import KeyDelta, LimitChange, Policy, ProviderSettings, Snapshot, Update
 from gateway.core.errors import ConfigInvalid
+from gateway.core.limits import Limit, Suspension, Unit, Window, WindowKind
+from gateway.limits.rules import Rules
 from gateway.vault.configuration import WorkerConfiguration
 from gateway.vault.credentials import Credentials
 from gateway.vault.keyring import MemoryKeyRing
@@ -110,7 +112,7 @@ def test_a_last_good_file_of_other_types_is_refused(tmp_path: Path) -> None:
 def test_a_restored_database_may_go_back_by_a_snapshot() -> None:
     configuration, _ = worker()
     configuration.apply(Update(9, 50, policy(9), (KeyDelta(9, MINTED.key_id, None),)))
-    configuration.load(Snapshot(4, policy(4), (record(MINTED), imported("sk-a"))), 60)
+    configuration.load(Snapshot(4, policy(4), (record(MINTED), imported("sk-a")), ()), 60)
     assert (configuration.revision, configuration.policy.revision) == (4, 4)
     assert configuration.keys.find(MINTED.text, NOW) is not None
     configuration.apply(Update(5, 70, None, (KeyDelta(5, MINTED.key_id, None),)))
@@ -150,3 +152,58 @@ def test_a_worker_imports_no_sql_no_yaml_and_no_cryptography() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def limit(id: str, amount: int) -> Limit:
+    return Limit(id, Unit.USD, amount, Window(WindowKind.MONTH), (("org", "acme"),))
+
+
+def limited(revision: int, id: str, found: Limit | None) -> KeyDelta:
+    return KeyDelta(revision, id, None, LimitChange(id, found))
+
+
+def test_limits_of_sql_are_patched_and_those_of_files_come_with_the_policy() -> None:
+    told: list[Rules] = []
+    configuration = WorkerConfiguration(ring(), Credentials({}), lambda: None, told.append)
+    of_files = msgspec.structs.replace(policy(3), limits=(limit("file", 1),))
+    configuration.apply(Update(3, 0, of_files, (limited(2, "lim_a", limit("lim_a", 2)),)))
+    assert [one.id for one in told[-1].limits] == ["file", "lim_a"]
+    configuration.apply(Update(4, 0, None, (limited(4, "lim_a", limit("lim_a", 9)),)))
+    assert [one.amount for one in configuration.rules.limits] == [1, 9]
+    assert configuration.rules is told[-1]
+    heard = len(told)
+    configuration.apply(Update(4, 10))
+    configuration.apply(Update(4, 10, None, (limited(2, "lim_a", limit("lim_a", 2)),)))
+    configuration.apply(Update(5, 10, None, (KeyDelta(5, MINTED.key_id, record(MINTED)),)))
+    assert len(told) == heard, "nothing new of limits"
+    configuration.apply(Update(6, 10, None, (limited(6, "lim_a", None),)))
+    configuration.apply(Update(6, 10, None, (limited(4, "lim_a", limit("lim_a", 9)),)))
+    assert [one.id for one in configuration.rules.limits] == ["file"], "what was removed does not come back"
+
+
+def test_limits_are_in_the_last_good_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.msgpack"
+    first, _ = worker()
+    lifted = Suspension("sus_a", (("org", "acme"),), 99, "why", "k", 1)
+    changes = (limited(4, "lim_a", limit("lim_a", 2)), KeyDelta(5, "sus_a", None, LimitChange("sus_a", None, lifted)))
+    first.apply(Update(5, 50, policy(3), changes))
+    write_last_good(path, first.snapshot())
+    told: list[Rules] = []
+    second = WorkerConfiguration(ring(), Credentials({}), lambda: None, told.append)
+    assert second.load_last_good(path)
+    assert [one.id for one in told[-1].limits] == ["lim_a"]
+    assert [one.id for one in told[-1].suspensions] == ["sus_a"]
+    second.apply(Update(5, 60, None, (limited(4, "lim_b", limit("lim_b", 2)),)))
+    assert [one.id for one in second.rules.limits] == ["lim_a"], "older than the snapshot"
+
+
+def test_what_a_version_without_limits_wrote_is_used_and_the_limits_are_asked_for() -> None:
+    old = msgspec.msgpack.encode({"revision": 7, "policy": msgspec.to_builtins(policy(6)), "keys": []})
+    snapshot = msgspec.msgpack.decode(old, type=Snapshot)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode([4, "k", None]), type=KeyDelta).change is None
+    configuration, _ = worker()
+    configuration.load(snapshot, 0)
+    assert (configuration.ready, configuration.policy.revision, configuration.revision) == (True, 6, 0)
+    configuration.apply(Update(7, 60, policy(6), (limited(4, "lim_a", limit("lim_a", 2)),)))
+    assert [one.id for one in configuration.rules.limits] == ["lim_a"]
+    assert configuration.revision == 7

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import ConfigInvalid
-from gateway.vault.policy_files import MAX_POLICY_FILE_BYTES, RACY_NS, changed, load_routes
+from gateway.vault.policy_files import MAX_POLICY_FILE_BYTES, RACY_NS, changed, load_limits, load_routes
 
 
 def test_routes_are_read_as_text(tmp_path: Path) -> None:
@@ -78,3 +78,14 @@ def test_an_atomic_replacement_is_seen(tmp_path: Path) -> None:
     os.replace(other, path)
     names, _ = changed(tmp_path, seen, stamp + 2 * RACY_NS)
     assert names == {"routes.yaml"}
+
+
+def test_nobody_needs_a_file_of_limits(tmp_path: Path) -> None:
+    assert load_limits(tmp_path) is None
+    (tmp_path / "limits.yaml").write_bytes(b"\xef\xbb\xbflimits:\n")
+    found = load_limits(tmp_path)
+    assert found is not None
+    assert (found.path.name, found.text) == ("limits.yaml", "limits:\n")
+    (tmp_path / "limits.yaml").write_bytes(b"limits:\n  \xff")
+    with pytest.raises(ConfigInvalid, match=r"limits\.yaml:2: is not UTF-8"):
+        load_limits(tmp_path)
