@@ -44,7 +44,9 @@ class Role(StrEnum):
 _P = Permission
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(_P) - {_P.CALL_MODELS},
-    Role.FINANCE: frozenset({_P.PUBLIC, _P.READ_SPEND, _P.READ_KEYS, _P.READ_CONFIG, _P.OPEN_CONSOLE, _P.READ_OWN}),
+    Role.FINANCE: frozenset(
+        {_P.PUBLIC, _P.READ_SPEND, _P.READ_KEYS, _P.WRITE_LIMITS, _P.READ_CONFIG, _P.OPEN_CONSOLE, _P.READ_OWN}
+    ),
     Role.PROMPT_ENGINEER: frozenset(
         {_P.PUBLIC, _P.READ_SPEND, _P.READ_CONTENT, _P.WRITE_PROMPTS, _P.READ_CONFIG, _P.OPEN_CONSOLE, _P.READ_OWN}
     ),

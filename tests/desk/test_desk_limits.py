@@ -55,6 +55,16 @@ async def filed(tmp_path: Path) -> World:
     return made
 
 
+async def test_finance_sets_budgets_and_makes_no_keys(world: World, app: FastAPI) -> None:
+    finance = world.asking(app, "finance")
+    made = await finance.post(LIMITS, {"name": "users", "limit": "5USD/month", "scope": {"user": "each"}})
+    assert made.status == 201
+    assert (await finance.patch(f"{LIMITS}/users", {"limit": "7USD/month"})).status == 200
+    assert (await finance.post("/admin/v1/keys", {"name": "mine"})).status == 403
+    auditor = world.asking(app, "auditor")
+    assert (await auditor.post(LIMITS, {"name": "x", "limit": "5USD/month"})).status == 403
+
+
 async def test_a_limit_is_made_shown_changed_and_removed(world: World, admin: Asking) -> None:
     made = await admin.post(
         LIMITS, {"name": "users", "limit": "5USD/month", "scope": {"team": "search", "user": "each"}}
