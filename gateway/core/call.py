@@ -35,6 +35,8 @@ class Head(msgspec.Struct, frozen=True):
     """False for embeddings: there is no output to hold money for."""
     inputs: int = 1
     """Texts that each have a context window of their own: the items of `input` and `prompt` arrays."""
+    hosted_tools: tuple[str, ...] = ()
+    """Kinds of tools that run at the provider (and may be billed by the call): no bound, as nothing limits them."""
 
 
 class Call(msgspec.Struct, frozen=True):

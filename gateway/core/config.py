@@ -49,6 +49,8 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     unix_socket: str = ""
     options: tuple[tuple[str, str], ...] = ()
     environment: tuple[str, ...] = ()
+    region: str = ""
+    """Where its address computes, when that changes its prices: `eu`, `us`, `fedramp`, `regional`."""
 
 
 class Deployment(msgspec.Struct, frozen=True):

@@ -119,6 +119,12 @@ class AttemptEnd(Record, frozen=True, array_like=True):
     revision: int = 0
     reported_nusd: int | None = None
     """What the provider itself says the attempt cost, where it does."""
+    billed_nusd: int | None = None
+    """What the organisation is charged inside; None: as effective (and in records older than agreements)."""
+    region: str = ""
+    """Where the reply says it was computed, where that changes the price."""
+    unknown_usage: tuple[str, ...] = ()
+    """Members of the usage that no reader knows."""
 
 
 class Void(Record, frozen=True, array_like=True):

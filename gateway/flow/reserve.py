@@ -16,7 +16,10 @@ from gateway.flow.services import HARD_UNITS, Services
 from gateway.flow.state import Attempt, Passage, Target
 from gateway.limits.estimate import estimated_hold
 from gateway.limits.refusal import refusal_for
-from gateway.pricing.bound import Bound
+from gateway.pricing.bound import NO_EXTRAS, Bound, Extras
+
+_HOSTED = Extras(runs=None)
+"""Tools at the provider, which a chat completion cannot limit."""
 
 
 async def reserve(
@@ -33,7 +36,8 @@ async def reserve(
     deadline_ns = clock.monotonic_ns() + int(services.settings.reserve_wait_s * 1e9)
     while True:
         now_ms = clock.now_ms()
-        bound = services.prices.bound(composed.head, target.sheet, now_ms)
+        extras = _HOSTED if composed.head.hosted_tools else NO_EXTRAS
+        bound = services.prices.bound(composed.head, target.sheet, now_ms, target.provider.region, extras)
         wants = _wants(services, passage, composed, target, bound, now_ms)
         blocked = services.limits.check(wants)
         if blocked is None:
@@ -98,7 +102,7 @@ def _hold(
         counts=() if passage.counts_recorded else passage.counts,
         bound_nusd=bound.nusd,
         input_estimate=passage.features.input_estimate,
-        rates=services.prices.pinned(target.sheet, now_ms) if target.sheet is not None else (),
+        rates=services.prices.pinned(target.sheet, now_ms, target.provider.region) if target.sheet is not None else (),
         stream=head.stream,
     )
     dispatch = Dispatch(ts_ms=now_ms, attempt_id=hold.attempt_id)

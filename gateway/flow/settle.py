@@ -22,6 +22,7 @@ from gateway.flow.services import Services
 from gateway.flow.state import Attempt, Passage
 from gateway.ledger.estimate import estimated_end
 from gateway.ledger.fold import OpenHold
+from gateway.pricing.arithmetic import SheetOf
 
 _NOTHING = Usage(meters={}, source=UsageSource.NONE)
 _FREE = Charge(CostState.PRICED, (), 0, 0)
@@ -75,7 +76,14 @@ def _end_record(passage: Passage, services: Services, attempt: Attempt, outcome:
     now_ns = services.clock.monotonic_ns()
     if usage is None:
         return _estimated(services, passage, attempt, outcome, cause, now_ns)
-    return _priced(services, attempt, usage, outcome, cause, now_ns)
+    sheet_of = _sheets(passage, attempt) if usage.parts else None
+    return _priced(services, attempt, usage, outcome, cause, now_ns, sheet_of)
+
+
+def _sheets(passage: Passage, attempt: Attempt) -> SheetOf:
+    """The prices of other models at the attempt's kind of provider, as far as the policy has them."""
+    sheets, kind = passage.policy.sheets, attempt.target.provider.kind
+    return lambda model: sheets.get(f"{kind}/{model}") or sheets.get(f"{kind}/*")
 
 
 def _ended(passage: Passage, services: Services, attempt: Attempt, record: AttemptEnd) -> None:
@@ -88,11 +96,22 @@ def _ended(passage: Passage, services: Services, attempt: Attempt, record: Attem
         services.metrics.hold_settled(bound, record.effective_nusd)
 
 
-def _priced(services: Services, attempt: Attempt, usage: Usage, outcome: str, cause: str, now_ns: int) -> AttemptEnd:
+def _priced(
+    services: Services,
+    attempt: Attempt,
+    usage: Usage,
+    outcome: str,
+    cause: str,
+    now_ns: int,
+    sheet_of: SheetOf | None,
+) -> AttemptEnd:
     hold = attempt.hold
     charge = _FREE
     if usage is not _NOTHING:
-        charge = services.prices.charge(usage, attempt.target.sheet, hold.ts_ms, attempt.requested_tier)
+        target = attempt.target
+        charge = services.prices.charge(
+            usage, target.sheet, hold.ts_ms, attempt.requested_tier, target.provider.region, sheet_of
+        )
     input_tokens, output_tokens = usage.input_tokens(), usage.output_tokens()
     return AttemptEnd(
         ts_ms=services.clock.now_ms(),
@@ -117,6 +136,9 @@ def _priced(services: Services, attempt: Attempt, usage: Usage, outcome: str, ca
         output_tokens=output_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         reported_nusd=attempt.reported_nusd,
+        billed_nusd=charge.own_billed_nusd,
+        region=usage.region,
+        unknown_usage=usage.unknown_fields,
     )
 
 

@@ -66,8 +66,9 @@ def estimated_end(
         lines=lines,
         state=CostState.UNPRICED.value if unpriced else CostState.ESTIMATED.value,
         source=UsageSource.ESTIMATED.value,
-        list_nusd=amount_nusd,
+        list_nusd=None if unpriced else total_nusd(line.list_nusd for line in lines),
         effective_nusd=amount_nusd,
+        billed_nusd=None if unpriced else total_nusd(line.billed_nusd for line in lines),
         raw_usage=raw_usage,
         served_tier=served_tier,
         model_served=model_served,
@@ -137,4 +138,6 @@ def _line(meter: Meter, quantity: int, rate: PinnedRate | None) -> Line:
     if rate is None:
         return Line(meter.value, quantity, None, 1, None, None, "")
     amount_nusd = _cost(rate, quantity)
-    return Line(rate.meter, quantity, rate.rate_pico, rate.per, amount_nusd, amount_nusd, rate.row_id)
+    listed_nusd = amount_nusd if rate.list_pico is None else line_nusd(rate.list_pico, quantity, rate.per)
+    billed_nusd = None if rate.billed_pico is None else line_nusd(rate.billed_pico, quantity, rate.per)
+    return Line(rate.meter, quantity, rate.rate_pico, rate.per, listed_nusd, amount_nusd, rate.row_id, billed_nusd)

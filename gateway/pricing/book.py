@@ -13,16 +13,31 @@ Kinds on one's own hardware have explicit rows of 0 for whatever model, source `
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
 
 import msgspec
 
-from gateway.core.charge import PriceRow, PriceSheet
-from gateway.core.usage import Meter
+from gateway.core.charge import PriceRow, PriceSheet, Terms, Uplift
+from gateway.core.usage import TOKEN_METERS, Meter
 from gateway.pricing import demo
+from gateway.pricing.agreements import Agreement, agreed
 from gateway.pricing.draft import Draft, identified
 from gateway.pricing.genai import GenaiPrices
 from gateway.pricing.litellm_map import LitellmMap
-from gateway.pricing.rows import STANDARD
+from gateway.pricing.rows import STANDARD, with_rates
+from gateway.pricing.vendors import (
+    EVERY_MODEL,
+    FREE,
+    FREE_KINDS,
+    PROXIES,
+    ROUTED,
+    ROUTER,
+    UNPRICED,
+    VENDORS,
+    Vendor,
+    vendor_of,
+)
 
 _NOTHING = Draft()
 
@@ -30,7 +45,8 @@ _NOTHING = Draft()
 class Override(msgspec.Struct, frozen=True):
     """Rows of one model at one kind of provider that replace the sources'. A row without an id is given one.
 
-    A local model is free by an override of rate 0; without rows it is unpriced.
+    A local model is free by an override of rate 0; without rows it is unpriced. `contract`: its rates were negotiated,
+    and what the sources say stays the list price. `uplifts` replace the sources' where there are any.
     """
 
     kind: str
@@ -38,60 +54,21 @@ class Override(msgspec.Struct, frozen=True):
     rows: tuple[PriceRow, ...]
     context_window: int = 0
     max_output_tokens: int = 0
-
-
-class Vendor(msgspec.Struct, frozen=True):
-    """Where a kind of provider's prices are: its id in genai-prices and in the litellm map. `fee_prefixes` are models
-    that bill a fee for each call which no usage reports: they stay unpriced rather than too cheap."""
-
-    genai: str
-    litellm: str
-    fee_prefixes: tuple[str, ...] = ()
-
-
-VENDORS: dict[str, Vendor] = {
-    "openai": Vendor("openai", "openai", ("gpt-4o-search-preview", "gpt-4o-mini-search-preview", "gpt-5-search-api")),
-    "anthropic": Vendor("anthropic", "anthropic"),
-    "gemini": Vendor("google", "gemini"),
-    "mistral": Vendor("mistral", "mistral"),
-    "groq": Vendor("groq", "groq"),
-    "deepseek": Vendor("deepseek", "deepseek"),
-    "xai": Vendor("x-ai", "xai"),
-    "together": Vendor("together", "together_ai"),
-    "fireworks": Vendor("fireworks", "fireworks_ai"),
-    "openrouter": Vendor("openrouter", "openrouter"),
-    "cerebras": Vendor("cerebras", "cerebras"),
-    "perplexity": Vendor("perplexity", "perplexity"),
-    "azure_openai": Vendor("azure", "azure"),
-}
-
-FREE_KINDS = frozenset({"llama_cpp", "lm_studio", "nim", "ollama", "sglang", "tgi", "vllm"})
-"""Servers on one's own hardware: a call costs nothing."""
-LOCAL = "local"
-EVERY_MODEL = "*"
-"""The name under which a free kind's prices stand for models that only a wildcard names."""
-_FREE_TIERS = (STANDARD, "flex", "priority", "fast", "scale", "batch")
-_FREE = Draft(
-    tuple(PriceRow("", meter, 0, tier=tier, source=LOCAL) for tier in _FREE_TIERS for meter in Meter),
-)
-_ROUTER, _ROUTED = "huggingface", "huggingface_"
-_PROXIES = frozenset({"litellm", "annex"})
-"""Kinds whose models are named as litellm routes them: `vendor/model`."""
-_UNPRICED = {
-    "hf_endpoint": Draft(unpriced="it is billed by the hour, not by calls"),
-    "nvidia": Draft(unpriced="it is sold by contract, not at a published price"),
-    _ROUTER: Draft(unpriced="no price source knows it at that provider; name one as in openai/gpt-oss-120b:groq"),
-    "litellm": Draft(unpriced="the proxy's own name for it has no price; give it priced_as: openai/… or the like"),
-}
+    contract: bool = False
+    uplifts: tuple[Uplift, ...] = ()
 
 
 class PriceBook:
     """Sheets by kind and model. Sources are loaded when first needed and kept."""
 
-    def __init__(self, overrides: Iterable[Override] = (), since_ms: int = 0) -> None:
-        """`since_ms`: rows that ended before it are left out, as a worker never prices the past."""
+    def __init__(
+        self, overrides: Iterable[Override] = (), since_ms: int = 0, agreements: Iterable[Agreement] = ()
+    ) -> None:
+        """`since_ms`: rows that ended before it are left out, as a worker never prices the past. `agreements` come on
+        top of what overrides and sources say, in their order."""
         self._overrides = {(override.kind, override.model): override for override in overrides}
         self._since_ms = since_ms
+        self._agreements = tuple(agreements)
         self._genai = GenaiPrices()
         self._litellm = LitellmMap()
 
@@ -102,9 +79,9 @@ class PriceBook:
             return sorted(own.union(demo.names()))
         if kind in FREE_KINDS:
             return sorted(own.union((EVERY_MODEL,)))
-        if kind == _ROUTER:
+        if kind == ROUTER:
             routed = [
-                (name, id_.removeprefix(_ROUTED)) for id_ in self._genai.ids(_ROUTED) for name in self._genai.names(id_)
+                (name, id_.removeprefix(ROUTED)) for id_ in self._genai.ids(ROUTED) for name in self._genai.names(id_)
             ]
             return sorted(own.union(f"{name}:{provider}" for name, provider in routed))
         vendor = VENDORS.get(kind)
@@ -122,19 +99,26 @@ class PriceBook:
         """The prices of one model, or None when it has none."""
         override = self._overrides.get((kind, model))
         draft = self._draft(kind, model)
+        vendor = vendor_of(kind, model)[0] or _NO_VENDOR
         rows = draft.rows
         if override is not None:
-            rows = _overridden(rows, override.rows)
-        rows = (*rows, *_image_rows(rows))
+            rows = _overridden(rows, override.rows, override.contract)
+        rows = _everywhere((*rows, *_seen_rows(rows, vendor)))
+        rows = agreed(rows, [one for one in self._agreements if one.is_for(kind, model)])
         if self._since_ms:
             rows = tuple(row for row in rows if row.to_ms == 0 or row.to_ms > self._since_ms)
         if not rows:
             return None
+        window = (override.context_window if override else 0) or draft.context_window
+        beyond = vendor.thinks_beyond and draft.reasons
         return PriceSheet(
             model=model,
             rows=tuple(sorted((row if row.id else identified(kind, model, row) for row in rows), key=_order)),
-            context_window=(override.context_window if override else 0) or draft.context_window,
+            context_window=window,
             max_output_tokens=(override.max_output_tokens if override else 0) or draft.max_output_tokens,
+            uplifts=(override.uplifts if override else ()) or draft.uplifts,
+            output_beyond=window if beyond else 0,
+            unbounded=_unbounded(rows, vendor) or (_NO_WINDOW if beyond and not window else ""),
         )
 
     def why_unpriced(self, kind: str, model: str) -> str:
@@ -148,33 +132,30 @@ class PriceBook:
         if kind == demo.KIND:
             return demo.draft(model) or _NOTHING
         if kind in FREE_KINDS:
-            return _FREE
-        vendor, name = _vendor(kind, model)
+            return FREE
+        vendor, name = vendor_of(kind, model)
         found = self._proxied(kind, model) if vendor is None else self._vendor_draft(vendor, name)
-        return found if found.rows or found.unpriced else _UNPRICED.get(kind, found)
+        return found if found.rows or found.unpriced else UNPRICED.get(kind, found)
 
     def _proxied(self, kind: str, model: str) -> Draft:
-        second = self._litellm.routed(model) if kind in _PROXIES and "/" in model else None
-        if second is None:
-            return _NOTHING
-        return Draft(
-            _completed(second.rows, second.rows), second.context_window, second.max_output_tokens, second.unpriced
-        )
+        second = self._litellm.routed(model) if kind in PROXIES and "/" in model else None
+        return _NOTHING if second is None else _whole(second)
 
     def _vendor_draft(self, vendor: Vendor, model: str) -> Draft:
         if vendor.fee_prefixes and model.startswith(vendor.fee_prefixes):
             return Draft(unpriced="each call bills a search fee that its usage does not report")
         first = self._genai.draft(vendor.genai, model)
         second = self._litellm.draft(vendor.litellm, model) or _NOTHING
-        if first is None:
-            return Draft(
-                _completed(second.rows, second.rows), second.context_window, second.max_output_tokens, second.unpriced
-            )
+        if first is None or (second.hourly and second.rows and not first.rows):
+            return _whole(second)  # it alone knows the days of the week
+        gaps, agree = _gaps(first.rows, second.rows)
         return Draft(
-            rows=(*first.rows, *_gaps(first.rows, second.rows)),
+            rows=_with_shortest((*first.rows, *gaps), vendor.shortest_audio_s),
             context_window=max(first.context_window, second.context_window),
             max_output_tokens=second.max_output_tokens,
             unpriced=first.unpriced,
+            uplifts=second.uplifts if agree else (),
+            reasons=second.reasons,
         )
 
 
@@ -185,34 +166,39 @@ def sheets_for(
     return PriceBook(overrides).sheets_for(kind, models)
 
 
-def _vendor(kind: str, model: str) -> tuple[Vendor | None, str]:
-    """Whose prices a model has, and its name there. A router's model says it at the end (`model:groq`), a proxy's at
-    the beginning (`openai/model`, in litellm's names of vendors)."""
-    if kind == _ROUTER:
-        name, _, provider = model.rpartition(":")
-        return (Vendor(_ROUTED + provider, "") if name else None), name
-    if kind in _PROXIES:
-        prefix, _, name = model.partition("/")
-        return next((vendor for vendor in VENDORS.values() if name and vendor.litellm == prefix), None), name
-    return VENDORS.get(kind), model
+def _whole(second: Draft) -> Draft:
+    """A model that only the second source knows."""
+    return replace(second, rows=_completed(second.rows, second.rows))
 
 
-def _order(row: PriceRow) -> tuple[bool, str, str, int, int]:
-    return row.tier != STANDARD, row.tier, row.meter, row.min_input, row.from_ms
+def _unbounded(rows: Iterable[PriceRow], vendor: Vendor) -> str:
+    """Why no request to a model with these rows has a bound."""
+    for row in rows:
+        searches = row.meter == Meter.WEB_SEARCH and vendor.searches_unasked
+        if row.rate_pico and (searches or row.meter == Meter.CITATION):
+            return "it searches and reads as much as it likes, and bills that"
+    return ""
+
+
+def _order(row: PriceRow) -> tuple[bool, str, str, int, int, tuple[tuple[int, int], ...]]:
+    return row.tier != STANDARD, row.tier, row.meter, row.min_input, row.from_ms, row.week
 
 
 def _group(row: PriceRow) -> tuple[str, str]:
     return row.tier, row.meter
 
 
-def _gaps(first: Sequence[PriceRow], second: Sequence[PriceRow]) -> tuple[PriceRow, ...]:
-    """What the second source adds to a model both know: the meters and tiers that the first does not have.
+def _gaps(first: Sequence[PriceRow], second: Sequence[PriceRow]) -> tuple[tuple[PriceRow, ...], bool]:
+    """What the second source adds to a model both know: the meters and tiers that the first does not have; and whether
+    the two agree.
 
     Nothing where they disagree on the present price of plain tokens: then they speak of different things. A tier is
     taken only with its input and output rates.
     """
-    if not first or _plain(first) != _plain(second):
-        return ()
+    ours, theirs = _plain(first), _plain(second)
+    both = ours.keys() & theirs.keys()
+    if not both or any(ours[meter] != theirs[meter] for meter in both):
+        return (), False
     present = {_group(row) for row in first}
     tiers = {tier for tier, _ in present}
     needed = {Meter.INPUT} | ({Meter.OUTPUT} if (STANDARD, Meter.OUTPUT) in present else set())
@@ -220,13 +206,13 @@ def _gaps(first: Sequence[PriceRow], second: Sequence[PriceRow]) -> tuple[PriceR
     taken = tuple(
         row for row in second if _group(row) not in present and (row.tier in tiers or needed <= offered[row.tier])
     )
-    return _completed(taken, (*first, *(row for row in taken if row.tier == STANDARD)), skip=tiers)
+    return _completed(taken, (*first, *(row for row in taken if row.tier == STANDARD)), skip=tiers), True
 
 
-def _plain(rows: Sequence[PriceRow]) -> set[tuple[str, int, int]]:
+def _plain(rows: Sequence[PriceRow]) -> dict[str, tuple[int, int]]:
     """The present standard rates of plain input and output below any cliff."""
     return {
-        (row.meter, row.rate_pico, row.per)
+        row.meter: (row.rate_pico, row.per)
         for row in rows
         if row.tier == STANDARD and not row.min_input and not row.to_ms and row.meter in (Meter.INPUT, Meter.OUTPUT)
     }
@@ -250,7 +236,7 @@ def _completed(
     )
 
 
-def _overridden(rows: Sequence[PriceRow], own: Sequence[PriceRow]) -> tuple[PriceRow, ...]:
+def _overridden(rows: Sequence[PriceRow], own: Sequence[PriceRow], contract: bool) -> tuple[PriceRow, ...]:
     """The rows up to where an override of the same tier and meter begins, then the override's."""
     starts: dict[tuple[str, str], int] = {}
     for row in own:
@@ -262,15 +248,64 @@ def _overridden(rows: Sequence[PriceRow], own: Sequence[PriceRow]) -> tuple[Pric
             kept.append(row)
         elif row.from_ms < start:
             kept.append(row if 0 < row.to_ms <= start else msgspec.structs.replace(row, to_ms=start))
-    return (*kept, *own)
+    return (*kept, *([_with_list(row, rows) for row in own] if contract else own))
 
 
-def _image_rows(rows: Sequence[PriceRow]) -> tuple[PriceRow, ...]:
-    """Image tokens at the price of plain input, for a model whose vendor gives them no price of their own: explicit
-    rows, because a meter without a row is unpriced."""
-    meters = {row.meter for row in rows}
-    if Meter.INPUT_IMAGE in meters or Meter.OUTPUT not in meters:
-        return ()
-    return tuple(
-        msgspec.structs.replace(row, id="", meter=Meter.INPUT_IMAGE) for row in rows if row.meter == Meter.INPUT
+def _with_list(row: PriceRow, listed: Iterable[PriceRow]) -> PriceRow:
+    """A contract's row with the list price that it is instead of: the one in effect at its start, or next after."""
+    same = [one for one in listed if _group(one) == _group(row) and one.min_input == row.min_input]
+    found = min(
+        [one for one in same if not one.to_ms or one.to_ms > row.from_ms], key=lambda one: one.from_ms, default=None
     )
+    terms = row.terms or Terms()
+    if found is None or terms.list_pico is not None:
+        return row
+    own, per = Fraction(row.rate_pico, row.per), row.per
+    billed, native = [None if rate is None else Fraction(rate, per) for rate in (terms.billed_pico, terms.native_pico)]
+    return with_rates(row, terms, own, Fraction(found.rate_pico, found.per), billed, native)
+
+
+def _with_shortest(rows: tuple[PriceRow, ...], shortest_audio_s: int) -> tuple[PriceRow, ...]:
+    if not shortest_audio_s:
+        return rows
+    terms = Terms(min_quantity=shortest_audio_s)
+    return tuple(msgspec.structs.replace(row, terms=terms) if row.meter == Meter.AUDIO_SECONDS else row for row in rows)
+
+
+def _seen_rows(rows: Sequence[PriceRow], vendor: Vendor) -> tuple[PriceRow, ...]:
+    """Images (and what else a vendor bills as text) at the price of plain input, for a model whose vendor gives them no
+    price of their own: explicit rows, because a meter without a row is unpriced."""
+    meters = {row.meter for row in rows}
+    if Meter.OUTPUT not in meters:
+        return ()
+    cached = Meter.CACHE_READ if Meter.CACHE_READ in meters else Meter.INPUT
+    return tuple(
+        msgspec.structs.replace(row, id="", meter=meter)
+        for meter in vendor.as_text
+        if meter not in meters
+        for row in rows
+        if row.meter == (cached if meter in _CACHED else Meter.INPUT)
+    )
+
+
+def _everywhere(rows: tuple[PriceRow, ...]) -> tuple[PriceRow, ...]:
+    """The rows, with fees that are not for tokens the same at every tier that does not name its own."""
+    fees = [row for row in rows if row.tier == STANDARD and row.meter not in TOKEN_METERS]
+    if not fees:
+        return rows
+    present = {_group(row) for row in rows}
+    tiers = sorted({tier for tier, _ in present} - {STANDARD})
+    return (
+        *rows,
+        *(
+            msgspec.structs.replace(row, id="", tier=tier)
+            for tier in tiers
+            for row in fees
+            if (tier, row.meter) not in present
+        ),
+    )
+
+
+_CACHED = frozenset({Meter.CACHE_READ_IMAGE, Meter.CACHE_READ_VIDEO})
+_NO_VENDOR = Vendor("", "")
+_NO_WINDOW = "it thinks beyond the limit it is given, and its context window is not known"

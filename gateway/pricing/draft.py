@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import msgspec
 
-from gateway.core.charge import PriceRow
+from gateway.core.charge import PriceRow, Uplift
 from gateway.core.money import PICO_PER_NANO
 
 PICO_PER_USD = 1_000_000_000 * PICO_PER_NANO
@@ -18,30 +18,53 @@ MAX_PER = 10**9
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A source's rows, still without ids, and sizes of one model (0: not known). `unpriced` says why it has no rows
-    although the source knows the model."""
+    although the source knows the model; `unbounded` why no request to it has a bound. `hourly`: its rows know the hour.
+    `reasons`: it thinks before it answers."""
 
     rows: tuple[PriceRow, ...] = ()
     context_window: int = 0
     max_output_tokens: int = 0
     unpriced: str = ""
+    uplifts: tuple[Uplift, ...] = ()
+    unbounded: str = ""
+    hourly: bool = False
+    reasons: bool = False
 
 
-def exact_rate(usd: Decimal, tokens: int) -> tuple[int, int]:
-    """(pico-USD, per) of a price of `usd` for `tokens` tokens: integers, exact to nine digits below one pico-USD."""
-    pico = usd * PICO_PER_USD / tokens
-    per = 1
-    while pico != pico.to_integral_value() and per < MAX_PER:
-        pico *= 10
-        per *= 10
-    return int(pico.to_integral_value(ROUND_HALF_EVEN)), per
+def exact_rate(usd: Decimal, units: int) -> tuple[int, int]:
+    """(pico-USD, per) of a price of `usd` for `units` units: integers, exact to nine digits below one pico-USD.
+
+    A price that is not exact for one unit (0.1 USD an hour, in seconds) keeps the units it was published for.
+    """
+    rate = _scaled(usd * PICO_PER_USD / units, 1)
+    if rate is None:
+        rate = _scaled(usd * PICO_PER_USD, units)
+    if rate is None:
+        pico = usd * PICO_PER_USD * MAX_PER / units
+        return int(pico.to_integral_value(ROUND_HALF_EVEN)), MAX_PER
+    return rate
+
+
+def _scaled(pico: Decimal, per: int) -> tuple[int, int] | None:
+    factor = 1
+    while pico != pico.to_integral_value():
+        if factor == MAX_PER:
+            return None
+        pico, factor = pico * 10, factor * 10
+    return int(pico), per * factor
 
 
 def identified(kind: str, model: str, row: PriceRow) -> PriceRow:
     """The row with an id made of its content, so that the same price has the same id whenever it is compiled.
 
-    The id leaves out when a rate ends and which release of a source said so: neither changes what was charged.
+    The id leaves out when a rate ends and which release of a source said so: neither changes what was charged. What is
+    agreed besides the rate is in it, and so are the hours, where there are any.
     """
     source = row.source.partition(" ")[0]
-    content = (kind, model, source, row.meter, row.tier, row.min_input, row.from_ms, row.rate_pico, row.per)
+    content: tuple[object, ...] = (
+        kind, model, source, row.meter, row.tier, row.min_input, row.from_ms, row.rate_pico, row.per,
+    )  # fmt: skip
+    if row.week or row.terms is not None:
+        content = (*content, row.week, row.terms)
     digest = hashlib.sha256("\x1f".join(map(str, content)).encode()).hexdigest()
     return msgspec.structs.replace(row, id=f"pr_{digest[:16]}")

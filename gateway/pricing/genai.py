@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import cached_property
 
 import genai_prices
+import msgspec
 from genai_prices import types as genai
 from genai_prices.data import providers as all_providers
 
@@ -19,33 +20,43 @@ from gateway.pricing.rows import STANDARD
 _TOKENS = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_METERS: dict[str, Meter] = {
-    "input_mtok": Meter.INPUT,
-    "cache_read_mtok": Meter.CACHE_READ,
-    "cache_write_mtok": Meter.CACHE_WRITE,
-    "cache_write_1h_mtok": Meter.CACHE_WRITE_1H,
-    "input_audio_mtok": Meter.INPUT_AUDIO,
-    "cache_audio_read_mtok": Meter.CACHE_READ_AUDIO,
-    "input_image_mtok": Meter.INPUT_IMAGE,
-    "output_mtok": Meter.OUTPUT,
-    "output_audio_mtok": Meter.OUTPUT_AUDIO,
+_METERS: dict[str, tuple[Meter, int]] = {
+    "input_mtok": (Meter.INPUT, _TOKENS),
+    "cache_read_mtok": (Meter.CACHE_READ, _TOKENS),
+    "cache_write_mtok": (Meter.CACHE_WRITE, _TOKENS),
+    "cache_write_1h_mtok": (Meter.CACHE_WRITE_1H, _TOKENS),
+    "input_audio_mtok": (Meter.INPUT_AUDIO, _TOKENS),
+    "cache_audio_read_mtok": (Meter.CACHE_READ_AUDIO, _TOKENS),
+    "input_image_mtok": (Meter.INPUT_IMAGE, _TOKENS),
+    "cache_image_read_mtok": (Meter.CACHE_READ_IMAGE, _TOKENS),
+    "input_video_mtok": (Meter.INPUT_VIDEO, _TOKENS),
+    "cache_video_read_mtok": (Meter.CACHE_READ_VIDEO, _TOKENS),
+    "output_mtok": (Meter.OUTPUT, _TOKENS),
+    "output_audio_mtok": (Meter.OUTPUT_AUDIO, _TOKENS),
+    "output_image_mtok": (Meter.OUTPUT_IMAGE, _TOKENS),
+    "output_video_mtok": (Meter.OUTPUT_VIDEO, _TOKENS),
+    "output_reasoning_mtok": (Meter.REASONING, _TOKENS),
+    "output_citation_mtok": (Meter.CITATION, _TOKENS),
+    "input_mchars": (Meter.CHARACTERS, 1_000_000),
+    "audio_hours": (Meter.AUDIO_SECONDS, 3600),
+    "input_audio_hours": (Meter.AUDIO_SECONDS, 3600),
+    "input_document_kpages": (Meter.PAGES, 1000),
+    "input_annotated_document_kpages": (Meter.ANNOTATED_PAGES, 1000),
+    "rerank_searches_kcount": (Meter.SEARCH_UNITS, 1000),
+    "web_searches_kcount": (Meter.WEB_SEARCH, 1000),
+    "social_searches_kcount": (Meter.X_SEARCH, 1000),
+    "storage_searches_kcount": (Meter.FILE_SEARCH, 1000),
+    "code_executions_kcount": (Meter.CODE_EXECUTION, 1000),
+    "requests_kcount": (Meter.REQUEST, 1000),
 }
-_UNMETERED: dict[str, str] = {
-    "requests_kcount": "it is billed per request",
-    "output_reasoning_mtok": "its reasoning tokens have a price of their own",
-    "output_citation_mtok": "its citation tokens have a price of their own",
-    "output_image_mtok": "its image output has a price of its own",
-    "output_video_mtok": "its video output has a price of its own",
-    "input_video_mtok": "its video input has a price of its own",
-}
-"""Prices of what no meter counts yet though an ordinary call may use it: charging only the rest would be too little."""
+"""What a price is of, and for how many of it."""
 
-_TIERS: dict[str, dict[str, str]] = {
-    STANDARD: {},
-    "flex": {"service_tier": "flex"},
-    "priority": {"service_tier": "priority"},
-    "fast": {"service_tier": "fast"},
-    "batch": {"processing": "batch"},
+_TIERS: dict[str, tuple[dict[str, str], ...]] = {
+    STANDARD: ({},),
+    "flex": ({"service_tier": "flex"},),
+    "priority": ({"service_tier": "priority"},),
+    "fast": ({"service_tier": "fast"}, {"speed": "fast"}),
+    "batch": ({"processing": "batch"},),
 }
 
 
@@ -93,11 +104,22 @@ def _draft(info: genai.ModelInfo, source: str) -> Draft:
         return Draft(context_window=window, unpriced="its price depends on the time of day")
     starts = _starts(info)
     for start in starts:
-        for key, why in _UNMETERED.items():
-            if getattr(info.get_prices(start), key) is not None:
-                return Draft(context_window=window, unpriced=why)
+        for key, value in vars(info.get_prices(start)).items():
+            if value is not None and key not in _METERS and not key.startswith("_"):
+                return Draft(context_window=window, unpriced=f"no meter counts what its price {key} is of")
     rows = tuple(_rows(info, starts, source))
-    return Draft(rows, window, unpriced="" if rows else "it is not billed by tokens")
+    fees = any(row.meter == Meter.REQUEST for row in rows)
+    return Draft((*rows, *_included(rows)) if fees else rows, window, unpriced="" if rows else "it has no price there")
+
+
+def _included(rows: tuple[PriceRow, ...]) -> Iterator[PriceRow]:
+    """Explicit rows of 0 for what the fee of a request includes."""
+    present = {row.meter for row in rows}
+    for row in rows:
+        if row.meter == Meter.REQUEST:
+            for meter in (Meter.WEB_SEARCH, Meter.CITATION):
+                if meter not in present:
+                    yield msgspec.structs.replace(row, meter=meter, rate_pico=0, per=1)
 
 
 def _starts(info: genai.ModelInfo) -> list[datetime]:
@@ -115,11 +137,9 @@ def _starts(info: genai.ModelInfo) -> list[datetime]:
 
 def _rows(info: genai.ModelInfo, starts: list[datetime], source: str) -> Iterator[PriceRow]:
     bounds = [(start - _EPOCH) // timedelta(milliseconds=1) for start in starts]
-    for tier, context in _TIERS.items():
+    for tier, contexts in _TIERS.items():
         # What is in effect in each span of time, so that a price that does not change stays one row.
-        spans = [
-            _span_rates(info.get_prices(start, context)) if _offers(info, context, start) else {} for start in starts
-        ]
+        spans = [_offered_rates(info, contexts, start) for start in starts]
         for key in sorted({key for span in spans for key in span}):
             meter, min_input = key
             for from_ms, to_ms, (rate_pico, per) in _runs([span.get(key) for span in spans], bounds):
@@ -138,6 +158,15 @@ def _runs(values: list[tuple[int, int] | None], bounds: list[int]) -> Iterator[t
         start = index + 1
 
 
+def _offered_rates(
+    info: genai.ModelInfo, contexts: tuple[dict[str, str], ...], at: datetime
+) -> dict[tuple[Meter, int], tuple[int, int]]:
+    for context in contexts:
+        if _offers(info, context, at):
+            return _span_rates(info.get_prices(at, context))
+    return {}
+
+
 def _offers(info: genai.ModelInfo, context: dict[str, str], at: datetime) -> bool:
     """Whether a tier has prices of its own at a time: without this, asking for it would yield the standard ones."""
     return not context or any(
@@ -148,12 +177,12 @@ def _offers(info: genai.ModelInfo, context: dict[str, str], at: datetime) -> boo
 
 def _span_rates(prices: genai.ModelPrice) -> dict[tuple[Meter, int], tuple[int, int]]:
     rates: dict[tuple[Meter, int], tuple[int, int]] = {}
-    for key, meter in _METERS.items():
+    for key, (meter, units) in _METERS.items():
         price: Decimal | genai.TieredPrices | None = getattr(prices, key)
         if isinstance(price, genai.TieredPrices):
-            rates[meter, 0] = exact_rate(price.base, _TOKENS)
+            rates[meter, 0] = exact_rate(price.base, units)
             for tier in price.tiers:
-                rates[meter, tier.start] = exact_rate(tier.price, _TOKENS)
+                rates[meter, tier.start] = exact_rate(tier.price, units)
         elif price is not None:
-            rates[meter, 0] = exact_rate(price, _TOKENS)
+            rates[meter, 0] = exact_rate(price, units)
     return rates

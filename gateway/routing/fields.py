@@ -255,6 +255,12 @@ PROVIDER_FIELDS: tuple[Field, ...] = (
         pattern=VERSION_PATTERN,
     ),
     Field(
+        "region",
+        "Where its address computes, when that changes its prices: eu, us, fedramp, regional.",
+        check=check_name,
+        pattern=NAME_PATTERN,
+    ),
+    Field(
         "proxy",
         "An HTTP proxy for this provider; the environment's proxies are not used.",
         check=check_url,

@@ -126,9 +126,9 @@ def test_usage_that_is_no_object_is_a_fault(raw: bytes) -> None:
 
 
 def test_unknown_members_are_named() -> None:
-    fields = usage(10, 5, citation_tokens=1, details={"tea_tokens": 1}, output={"cake": 2})
+    fields = usage(10, 5, biscuit_tokens=1, details={"tea_tokens": 1}, output={"cake": 2})
     assert read_usage(fields).unknown_fields == (
-        "citation_tokens",
+        "biscuit_tokens",
         "prompt_tokens_details.tea_tokens",
         "completion_tokens_details.cake",
     )

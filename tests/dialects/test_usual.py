@@ -63,8 +63,9 @@ REPLIES = st.fixed_dictionaries(
         "model": st.sampled_from(["m", None]),
         "object": st.sampled_from(["chat.completion", "error"]),
         "service_tier": st.sampled_from([None, "flex", 3]),
-        "error": st.sampled_from([None, {"message": "out of luck"}]),
+        "error": st.sampled_from([None, None, {"message": "out of luck"}]),
         "extra": st.just({"a": [1, 2]}),
+        "usage_breakdown": st.sampled_from([None, {}, {"models": [{"model": "m", "usage": {"prompt_tokens": 1}}]}]),
     },
 )
 

@@ -14,7 +14,8 @@ from gateway.core.usage import INPUT_METERS, Meter, Usage, UsageSource
 from gateway.pricing.arithmetic import charge, pinned
 from tests.pricing.examples import AT_MS, PLAIN, row, sheet, usage
 
-METERS = list(Meter)
+METERS = [meter for meter in Meter if not meter.startswith("request") and meter is not Meter.REASONING]
+"""All that a usage can hold; a request's fee and reasoning are on lines only."""
 
 
 def by_decimal(quantity: int, rate_pico: int, per: int) -> int:
@@ -22,32 +23,38 @@ def by_decimal(quantity: int, rate_pico: int, per: int) -> int:
     return int((Decimal(quantity) * Decimal(rate_pico) / Decimal(per) / 1000).quantize(Decimal(1), ROUND_HALF_EVEN))
 
 
-def test_ten_thousand_random_usages_agree_with_decimal() -> None:
+def test_a_hundred_thousand_random_usages_agree_with_decimal() -> None:
+    """Every meter, two context tiers, odd rates and `per`s; 500 sheets with 200 usages each."""
     chance = random.Random(20261125)
-    for _ in range(10_000):
+    checked = 0
+    for _ in range(500):
         rows = [
             PriceRow(
                 id=f"{meter}/{cliff}",
                 meter=meter,
                 rate_pico=chance.choice([chance.randrange(10**9), chance.randrange(10**4), 0, 500, 1500]),
-                per=chance.choice([1, 1, 1, 10, 1000]),
+                per=chance.choice([1, 1, 1, 10, 1000, 3600]),
                 min_input=cliff,
             )
             for meter in METERS
             for cliff in (0, 1000)
         ]
-        meters = {
-            meter: chance.choice([chance.randrange(1, 10), chance.randrange(1, 10**7)])
-            for meter in chance.sample(METERS, chance.randrange(len(METERS) + 1))
-        }
-        asked = Usage(meters, UsageSource.PROVIDER)
-        charged = charge(asked, sheet(*rows), AT_MS)
-        cliff = 1000 if sum(n for meter, n in meters.items() if meter in INPUT_METERS) > 1000 else 0
-        rates = {found.meter: found for found in rows if found.min_input == cliff}
-        expected = {meter: by_decimal(n, rates[meter].rate_pico, rates[meter].per) for meter, n in meters.items()}
-        assert {line.meter: line.effective_nusd for line in charged.lines} == expected
-        assert charged.effective_nusd == sum(expected.values())
-        assert charged.state is CostState.PRICED
+        prices = sheet(*rows)
+        by_cliff = {cliff: {found.meter: found for found in rows if found.min_input == cliff} for cliff in (0, 1000)}
+        for _ in range(200):
+            meters = {
+                meter: chance.choice([chance.randrange(1, 10), chance.randrange(1, 10**7)])
+                for meter in chance.sample(METERS, chance.randrange(7))
+            }
+            charged = charge(Usage(meters, UsageSource.PROVIDER), prices, AT_MS)
+            prompt = sum(n for meter, n in meters.items() if meter in INPUT_METERS)
+            rates = by_cliff[1000 if prompt > 1000 else 0]
+            expected = [by_decimal(n, rates[meter].rate_pico, rates[meter].per) for meter, n in meters.items()]
+            assert [line.effective_nusd for line in charged.lines] == expected
+            assert charged.effective_nusd == charged.list_nusd == charged.billed_nusd == sum(expected)
+            assert charged.state is CostState.PRICED
+            checked += 1
+    assert checked == 100_000
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,9 @@ def test_a_routers_model_has_the_prices_of_the_provider_it_names() -> None:
         ("huggingface", ":groq", "name one as in"),
         ("litellm", "gpt-4o", "give it priced_as"),
         ("litellm", "nobody/gpt-4o", "give it priced_as"),
-        ("litellm", "perplexity/sonar", "billed per request"),
         ("hf_endpoint", "tgi", "by the hour"),
         ("nvidia", "meta/llama-3.1-8b-instruct", "by contract"),
         ("openai_compatible", "x", "no price source knows it"),
-        ("perplexity", "sonar-pro", "billed per request"),
         ("deepseek", "deepseek-chat", "time of day"),
     ],
 )

@@ -12,7 +12,7 @@ from gateway.core.quirks import PLAIN, Quirks
 from gateway.core.usage import Usage
 from gateway.dialects.json_body import MAX_DEPTH, Members, is_null, is_too_deep, open_members, text_of
 from gateway.dialects.openai_chat.provider_errors import in_band_error
-from gateway.dialects.openai_chat.usage import open_usage, read_usage, reported_nusd
+from gateway.dialects.openai_chat.usage import BREAKDOWN, open_usage, read_breakdown, read_usage, reported_nusd
 from gateway.dialects.openai_chat.usual import usual_reply
 
 _OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -51,7 +51,9 @@ def usage_of(members: Members, quirks: Quirks = PLAIN, *, has_output: bool = Tru
     if raw is None or open_usage(raw) is None:
         return None
     tier = text_of(members.get("service_tier"))
-    return read_usage(raw, tier, has_output=has_output, reasoning_outside=quirks.reasoning_outside)
+    usage = read_usage(raw, tier, has_output=has_output, reasoning_outside=quirks.reasoning_outside)
+    runs = members.get(BREAKDOWN)
+    return usage if is_null(runs) else read_breakdown(usage, runs, quirks.reasoning_outside)
 
 
 def cost_of(members: Members, quirks: Quirks) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -69,6 +70,16 @@ class AnyObject(msgspec.Struct, gc=False):
     """An object whose members are nobody's business here."""
 
 
+class _Tool(msgspec.Struct, gc=False):
+    """A tool; of its members only the kind matters: what is not the caller's own runs at the provider."""
+
+    type: str = "function"
+
+
+_OWN_TOOLS = frozenset({"function", "custom"})
+HOSTED_TOOLS_MAX = 16
+
+
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
@@ -83,7 +94,7 @@ class _ChatHead(msgspec.Struct):
     n: ChoiceCount | None = None
     user: str | None = None
     service_tier: str | None = None
-    tools: list[AnyObject] | None = None
+    tools: list[_Tool] | None = None
     functions: list[AnyObject] | None = None
     modalities: list[str] | None = None
 
@@ -115,7 +126,15 @@ def read_chat_head(body: bytes) -> Head:
         cache_markers=has_cache_markers(names),
         text_bytes=len(body),
         unknown_fields=unknown_fields(members, _KNOWN),
+        hosted_tools=_hosted(head.tools or (), members),
     )
+
+
+def _hosted(tools: Sequence[_Tool], members: Members) -> tuple[str, ...]:
+    hosted = [tool.type[:64] for tool in tools if tool.type not in _OWN_TOOLS]
+    if not is_null(members.get("web_search_options")):
+        hosted.append("web_search")
+    return tuple(dict.fromkeys(hosted))[:HOSTED_TOOLS_MAX] if hosted else ()
 
 
 def read_typed(decoder: msgspec.json.Decoder[H], body: bytes) -> H:

@@ -20,11 +20,12 @@ import msgspec
 
 from gateway.core.quirks import PLAIN, Quirks
 from gateway.core.usage import Usage
+from gateway.dialects.counts import UsageFields, merge_usage, open_usage
 from gateway.dialects.json_body import Members, is_null, open_members, text_of, write_members
 from gateway.dialects.openai_chat.provider_errors import event_error_text, in_band_error
 from gateway.dialects.openai_chat.reply import open_objects
 from gateway.dialects.openai_chat.spelling import CHAT_TEXT, COMPLETION_TEXT, Pattern, Spelling, Spellings
-from gateway.dialects.openai_chat.usage import UsageFields, merge_usage, open_usage, read_usage, reported_nusd
+from gateway.dialects.openai_chat.usage import BREAKDOWN, read_breakdown, read_usage, reported_nusd
 from gateway.dialects.sse import EventCutter, data_of, field_of
 
 CHAT_SPELLINGS = Spellings.of(CHAT_TEXT)
@@ -226,7 +227,11 @@ class OpenAITap:
             said_before = self._usage_fields
             self._usage_fields = merge_usage(said_before, fields)
             source: msgspec.Raw | UsageFields = raw if self._usage_fields == fields else self._usage_fields
-            self.usage = read_usage(source, self._tier, reasoning_outside=self._quirks.reasoning_outside)
+            outside = self._quirks.reasoning_outside
+            self.usage = read_usage(source, self._tier, reasoning_outside=outside)
+            runs = members.get(BREAKDOWN)
+            if not is_null(runs):
+                self.usage = read_breakdown(self.usage, runs, outside)
         cost = self._quirks.reported_cost
         if cost is not None:
             said = reported_nusd(raw, cost)

@@ -12,8 +12,8 @@ import msgspec
 
 from gateway.core.call import ReplyFacts
 from gateway.core.usage import Meter, Usage, UsageSource
+from gateway.dialects.counts import COUNT_MAX, RAW_BYTES_MAX
 from gateway.dialects.json_body import MAX_DEPTH
-from gateway.dialects.openai_chat.usage import COUNT_MAX, RAW_BYTES_MAX
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 _NULL = msgspec.Raw(b"null")
@@ -40,6 +40,7 @@ class _Reply(msgspec.Struct):
     object: str = ""
     service_tier: str | None = None
     error: None = None
+    usage_breakdown: None = None
 
 
 class _PromptDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

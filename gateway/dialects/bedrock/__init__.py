@@ -1,0 +1,1 @@
+"""Amazon Bedrock: its usage, in replies and in headers."""

@@ -1,0 +1,1 @@
+"""The Gemini generateContent dialect: so far its usage."""
