@@ -25,6 +25,8 @@ from gateway.system import (
 )
 
 DESK_DRAIN_S = 5.0
+SWITCH_S = 0.001
+"""How long the worker's loop may keep the journal's syncing thread from the interpreter: a sync has four such steps."""
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -41,6 +43,7 @@ async def run_worker(settings: Settings) -> None:
     the HANDOVER of the one that it replaces.
     """
     listener = inherited_listener()
+    sys.setswitchinterval(SWITCH_S)
     parts = create_worker(settings)
     worker = parts.worker
 

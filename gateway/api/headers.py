@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 from gateway.core.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 
@@ -15,18 +14,21 @@ _ONCE = frozenset({"authorization", "x-faregate-api-key", "x-api-key", "api-key"
 
 
 def read_headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Lower-case request headers, of repeated ones the first. A second, different key or an over-long block is a 400,
-    never a guess."""
+    """Lower-case request headers. A second, different key or an over-long block is a 400, never a guess."""
+    headers: dict[str, str] = {}
+    size = 0
     if len(raw) > MAX_HEADERS:
         raise BadRequest(f"The request has more than {MAX_HEADERS} headers.")
-    if len(b"".join(chain.from_iterable(raw))) > MAX_HEADER_BYTES:
-        raise BadRequest(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.")
-    headers = {str(name, "latin-1"): str(value, "latin-1") for name, value in reversed(raw)}
-    if len(headers) < len(raw):
-        for name, value in raw:
-            text = str(name, "latin-1")
-            if text in _ONCE and headers[text] != str(value, "latin-1"):
+    for name, value in raw:
+        size += len(name) + len(value)
+        text = name.decode("latin-1")
+        if text in headers:
+            if text in _ONCE and headers[text] != value.decode("latin-1"):
                 raise BadRequest(f"The request carries two different {text} headers. Send one.")
+            continue
+        headers[text] = value.decode("latin-1")
+    if size > MAX_HEADER_BYTES:
+        raise BadRequest(f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.")
     return headers
 
 

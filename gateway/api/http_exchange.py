@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from itertools import chain
 from typing import Protocol
 
 from gateway.api.bodies import BodyRoom
@@ -282,12 +281,12 @@ class HttpExchange:
         self.started = True
         if self._expects_continue and not self._complete:
             self.keep_alive = False  # it may send the body it announced, or not: nobody can tell
-        plain = b"".join(chain.from_iterable(head.headers))
-        if b"\n" in plain or b"\r" in plain:
-            raise ValueError("a header of an answer holds a line break")
         lines = [_STATUS.get(head.status) or b"HTTP/1.1 %d \r\n" % head.status, self._wire.date_line()]
-        lines += [b"%b: %b\r\n" % header for header in head.headers]
-        sized = b"content-length" in dict(head.headers)
+        sized = False
+        for name, value in head.headers:
+            lines += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                sized = True
         if not sized:
             self._chunked = self._version_1_1
             if self._chunked:
@@ -296,6 +295,9 @@ class HttpExchange:
                 self.keep_alive = False
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         self._head = b"".join(lines)
+        breaks = 3 + len(head.headers) + self._chunked + (not self.keep_alive)
+        if self._head.count(b"\n") != breaks or self._head.count(b"\r") != breaks:
+            raise ValueError("a header of an answer holds a line break")
         if not sized:
             self._emit(b"")
 

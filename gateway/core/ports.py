@@ -50,8 +50,8 @@ class Journal(Protocol):
         ...
 
     def append(self, record: AnyRecord, call_id: bytes) -> int:
-        """The record's seq. Raises UsageLogUnavailable for an admitting type while the disk is full or failing; every
-        other type is still taken, from the reserved file."""
+        """The record's seq. Raises UsageLogUnavailable for an admitting type while the disk is full or failing, and
+        HandedOver for one after a HANDOVER; every other type is still taken, from the reserved file."""
         ...
 
     def append_all(self, records: Sequence[AnyRecord], call_id: bytes) -> tuple[int, int]:
@@ -70,13 +70,13 @@ class LimitEngine(Protocol):
     """Counters and open holds: a fold over records. Check, append, apply follow each other without an await."""
 
     def check(self, wants: Sequence[Want]) -> Blocked | None:
-        """The first enforced limit the wants do not fit into (spent-exceeding ones first), or None."""
+        """The first enforced limit the wants do not fit into (spent-exceeding ones first), or None. Raises HandedOver
+        once another worker admits in this one's place."""
         ...
 
-    def count(self, wants: Sequence[Want]) -> Sequence[int]:
+    def count(self, wants: Sequence[Want]) -> None:
         """Spends the wants' takes at once, before any record of them: the counts a call is admitted with. `apply` then
-        passes over the `counts` of HOLD and SETTLE, which are for the refold after a crash. What each want's counters
-        have spent together then, in the order of the wants."""
+        passes over the `counts` of HOLD and SETTLE, which are for the refold after a crash."""
         ...
 
     def apply(self, record: AnyRecord, call_id: bytes) -> None:
@@ -90,6 +90,10 @@ class LimitEngine(Protocol):
 
     def standing(self, counter: str) -> tuple[int, int]:
         """(spent, reserved) of a counter."""
+        ...
+
+    def spent(self, counters: Sequence[str]) -> int:
+        """What several counters have spent together."""
         ...
 
     def open_holds(self) -> int: ...

@@ -6,8 +6,7 @@ There is no lock: check, append and apply follow each other without an await, so
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from operator import attrgetter
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from gateway.core.handover import HandedOver
@@ -22,8 +21,6 @@ KEPT_AHEAD = 4096
 
 
 _COUNTING = (Hold, Settle)
-_SPENT = attrgetter("spent")
-_RESERVED = attrgetter("reserved")
 
 
 class MemoryEngine:
@@ -67,12 +64,23 @@ class MemoryEngine:
         reserved, or None. A want of 0 always fits: free models pass an exhausted budget. Raises HandedOver."""
         if self._handed_over:
             raise HandedOver
+        counters, ahead, promised = self._books.counters, self._ahead, self._lanes.promised
         blocked: Want | None = None
         for want in wants:
             amount = want.take.amount
             if not amount:
                 continue
-            spent, reserved = self._sums(want.counters)
+            spent = reserved = 0
+            for name in want.counters:
+                if name in counters:
+                    counter = counters[name]
+                    spent += counter.spent
+                    reserved += counter.reserved
+                if name in ahead:
+                    spent += ahead[name][0]
+            if promised:
+                for name in want.counters:
+                    reserved += promised.get(name, 0)
             if spent + reserved + amount <= want.limit.amount:
                 continue
             if not want.enforced:
@@ -83,16 +91,14 @@ class MemoryEngine:
                 blocked = want
         return None if blocked is None else self._blocked(blocked)
 
-    def count(self, wants: Sequence[Want]) -> list[int]:
-        """Spends the wants' takes ahead of any record of them; what each want's counters have spent then."""
-        ahead = self._ahead
-        if len(ahead) > KEPT_AHEAD:
-            ahead = self._drop_expired()
+    def count(self, wants: Sequence[Want]) -> None:
+        """Spends the wants' takes ahead of any record of them."""
+        if len(self._ahead) > KEPT_AHEAD:
+            self._drop_expired()
         for want in wants:
             take = want.take
-            amount, _ = ahead.get(take.counter, (0, 0))
-            ahead[take.counter] = (amount + take.amount, take.expires_ms)
-        return [self._sums(want.counters)[0] for want in wants]
+            amount, _ = self._ahead.get(take.counter, (0, 0))
+            self._ahead[take.counter] = (amount + take.amount, take.expires_ms)
 
     def apply(self, record: AnyRecord, call_id: bytes) -> None:
         """Folds a record, and wakes who waited for what it frees or can no longer get what it spends."""
@@ -136,6 +142,16 @@ class MemoryEngine:
         spent, reserved = self._books.standing(counter)
         return spent + self._ahead.get(counter, (0, 0))[0], reserved
 
+    def spent(self, counters: Sequence[str]) -> int:
+        known, ahead = self._books.counters, self._ahead
+        total = 0
+        for name in counters:
+            if name in known:
+                total += known[name].spent
+            if name in ahead:
+                total += ahead[name][0]
+        return total
+
     def open_holds(self) -> int:
         return len(self._books.holds)
 
@@ -145,20 +161,17 @@ class MemoryEngine:
 
     # ------------------------------------------------------------ sums
 
-    def _sums(self, names: Sequence[str]) -> tuple[int, int]:
-        """(spent, reserved) over counters. A rolling window has thirteen: the loops over them are not Python's."""
-        ahead, promised = self._ahead, self._lanes.promised
-        found = list(filter(None, map(self._books.counters.get, names)))
-        if len(found) == 1:
-            counter = found[0]
-            spent, reserved = counter.spent, counter.reserved
-        else:
-            spent, reserved = sum(map(_SPENT, found)), sum(map(_RESERVED, found))
-        if ahead:
-            for name in ahead.keys() & names:
+    def _sums(self, names: Iterable[str]) -> tuple[int, int]:
+        counters, ahead, promised = self._books.counters, self._ahead, self._lanes.promised
+        spent = reserved = 0
+        for name in names:
+            counter = counters.get(name)
+            if counter is not None:
+                spent += counter.spent
+                reserved += counter.reserved
+            if name in ahead:
                 spent += ahead[name][0]
-        if promised:
-            reserved += sum([promised.get(name, 0) for name in names])
+            reserved += promised.get(name, 0)
         return spent, reserved
 
     def _obstacle(self, wants: Sequence[Want]) -> Want | None:
@@ -197,10 +210,9 @@ class MemoryEngine:
             else:
                 self._ahead.pop(take.counter, None)
 
-    def _drop_expired(self) -> dict[str, tuple[int, int]]:
+    def _drop_expired(self) -> None:
         newest_ms = self._books.newest_ms
         self._ahead = {name: entry for name, entry in self._ahead.items() if not entry[1] or entry[1] > newest_ms}
-        return self._ahead
 
 
 MEMBER = MemoryEngine

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gateway.core.limits import Want
 
-Sums = Callable[[Sequence[str]], tuple[int, int]]
+Sums = Callable[[Iterable[str]], tuple[int, int]]
 """(spent, reserved) of some counters together, promises included in reserved."""
 
 

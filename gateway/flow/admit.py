@@ -5,8 +5,6 @@ What is counted here stays counted even when the call is refused later: it was a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gateway.core.limits import Unit, Want
 from gateway.flow.services import Services
 from gateway.flow.state import Passage
@@ -23,18 +21,18 @@ def admit(passage: Passage, services: Services, model: str, now_ms: int) -> None
     blocked = services.limits.check(wants)
     if blocked is not None:
         raise refusal_for(blocked, now_ms, services.settings.budget_status)
-    spent = services.limits.count(wants)
+    services.limits.count(wants)
     passage.counts = tuple([want.take for want in wants])
-    passage.rate_headers = _rate_headers(wants, spent, now_ms)
+    passage.rate_headers = _rate_headers(services, wants, now_ms)
 
 
-def _rate_headers(wants: Sequence[Want], spent: Sequence[int], now_ms: int) -> tuple[tuple[bytes, bytes], ...]:
+def _rate_headers(services: Services, wants: tuple[Want, ...], now_ms: int) -> tuple[tuple[bytes, bytes], ...]:
     """The caller's own tightest request limit in the headers OpenAI's clients read."""
     tightest: tuple[int, Want] | None = None
-    for want, used in zip(wants, spent, strict=True):
+    for want in wants:
         if want.limit.unit is not Unit.REQUESTS or not want.enforced:
             continue
-        left = max(0, want.limit.amount - used)
+        left = max(0, want.limit.amount - services.limits.spent(want.counters))
         if tightest is None or left < tightest[0]:
             tightest = (left, want)
     if tightest is None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from gateway.core.errors import UsageLogUnavailable
 from gateway.core.ids import JOURNAL, print_id
 from gateway.core.ports import Clock
-from gateway.journal.disk import FAILPOINT, Disk, record_pwrite, sync_directory
+from gateway.journal.disk import FAILPOINT, Disk, record_pwrite, sync_directory, write_at
 from gateway.journal.folder import CONFIRMED_BYTES
 from gateway.journal.log import Log
 from gateway.journal.segment import LOCK_NAME, activate, create_reserve, create_segment, segment_path
@@ -211,7 +211,7 @@ class JournalWriter:
     def _publish(self, seq: int) -> None:
         """Tells readers up to where everything is durable. Its block is allocated; a smaller number does no harm."""
         with contextlib.suppress(OSError):
-            os.pwrite(self._lock_fd, seq.to_bytes(CONFIRMED_BYTES, "little"), 0)
+            write_at(self._lock_fd, seq.to_bytes(CONFIRMED_BYTES, "little"), 0)
 
     def _release(self, *, ended: bool = False) -> None:
         synced_seq = self._log.synced_seq

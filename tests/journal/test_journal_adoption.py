@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from journal_world import (
 from gateway.core.errors import ConfigInvalid, JournalUnreadable, UsageLogUnavailable
 from gateway.core.records import Dispatch, Settle
 from gateway.journal.adoption import adopt
-from gateway.journal.disk import FAILPOINT, Disk, record_pwrite
+from gateway.journal.disk import FAILPOINT, Disk, record_pwrite, write_at
 from gateway.journal.folder import JournalFolder, confirmed_seq, list_journals
 from gateway.journal.reader import JournalTail, read_journal
 from gateway.journal.segment import RESERVE_NAME, segment_numbers, segment_path
@@ -100,7 +101,18 @@ def test_a_failpoint_that_means_nothing_is_refused(failpoint: str) -> None:
 
 
 def test_no_failpoint_costs_nothing() -> None:
-    assert record_pwrite(Disk(), "") is os.pwrite
+    assert record_pwrite(Disk(), "") is write_at
+
+
+def test_a_write_that_keeps_the_interpreter_is_a_pwrite(tmp_path) -> None:
+    path = tmp_path / "file"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    assert write_at(fd, b"one\0two", 3) == 7
+    os.close(fd)
+    assert path.read_bytes() == b"\0\0\0one\0two"
+    with pytest.raises(OSError, match="Bad file descriptor") as failed:
+        write_at(fd, b"x", 0)
+    assert failed.value.errno == errno.EBADF
 
 
 def test_the_calls_of_a_killed_process_end_once(tmp_path) -> None:
