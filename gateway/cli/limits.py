@@ -340,7 +340,7 @@ def _print_explained(reply: Json) -> None:
     columns |= {"STATE": "l", "OWNED BY": "l"}
     rows = [
         {
-            "LIMIT": f"{budget['name'] + ': ' if budget['name'] else ''}{budget['words']}",
+            "LIMIT": f"{budget['name'] + ': ' if budget['name'] else ''}{budget['words']}{_more_words(budget)}",
             "SCOPE": _scope_words(budget["scope"]),
             "SPENT": _amount(budget["spent"]),
             "RESERVED": _amount(budget["reserved"]),
@@ -356,6 +356,13 @@ def _print_explained(reply: Json) -> None:
         note(f"Suspended until {one['until_at']} by {one['actor']}: {one['reason']}")
     if not reply["counted"]:
         note("What is spent is not known: no server runs that keeps the counters.")
+
+
+def _more_words(budget: Json) -> str:
+    """The increase, while it lasts: what is left has it in it."""
+    if not budget["increase"] or budget["allowed"]["amount"] == budget["amount"]:
+        return ""
+    return f", and {_increase_words(budget['increase'])}"
 
 
 def _amount(amount: Json | None) -> str:

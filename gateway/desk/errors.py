@@ -18,6 +18,7 @@ from gateway.core.errors import (
     FaregateError,
     MethodNotAllowed,
     NotFound,
+    StoreUnavailable,
     UnsupportedMediaType,
 )
 
@@ -110,6 +111,8 @@ def handlers(refuse: Refuse) -> dict[type[Exception], Callable[[Request, Any], A
     async def ours(request: Request, error: FaregateError) -> Response:
         if error.status >= 500:
             _LOG.warning("%s on %s: %s", error.code, request.scope["path"], error.message)
+        if isinstance(error, StoreUnavailable) and request.scope["path"].startswith("/v1/"):
+            error = StoreUnavailable("The ledger cannot be read just now; model calls go on. Try again shortly.")
         return refuse(request, error)
 
     async def invalid(request: Request, error: RequestValidationError) -> Response:

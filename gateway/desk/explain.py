@@ -17,7 +17,7 @@ from gateway.desk.moments import print_moment
 from gateway.desk.parts import DeskParts
 from gateway.desk.shapes import limit_members
 from gateway.limits.rules import Rules, rules_of
-from gateway.limits.scope import OWNERS
+from gateway.limits.scope import OWNERS, TAG
 from gateway.limits.wants import Wants
 from gateway.routing.plan import plan
 from gateway.vault.configuration import NOTHING
@@ -25,9 +25,12 @@ from gateway.vault.configuration import NOTHING
 NEWEST = 2**62
 """A revision after all: the policy at it is the one in use."""
 
+MOST_SUSPENSIONS = 10_000
+"""The newest are read: of those that last, at most seven days, none must be missing."""
+
 
 class Asked(NamedTuple):
-    """The kind of call that is asked about. Empty members are not told."""
+    """The kind of call that is asked about. Empty members are not told; `tags` are those the call adds to its key's."""
 
     user: str = ""
     session: str = ""
@@ -44,7 +47,7 @@ async def present_policy(parts: DeskParts) -> Policy:
 async def _present_rules(parts: DeskParts, org: str, policy: Policy) -> Rules:
     """The limits beside keys' own as the workers hold them, as far as they can concern this org."""
     limits = [LimitChange(view.limit.id, view.limit) for view in await parts.config.limits(org)]
-    suspensions = [LimitChange(one.id, suspension=one) for one in await parts.config.suspensions(org)]
+    suspensions = [LimitChange(one.id, suspension=one) for one in await parts.config.suspensions(org, MOST_SUSPENSIONS)]
     return rules_of(policy, (*limits, *suspensions))
 
 
@@ -59,6 +62,7 @@ def _first_deployment(policy: Policy, key: KeyRecord, model: str) -> str:
 async def explain(parts: DeskParts, key: KeyRecord, asked: Asked) -> ExplainReply:
     """How the limits stand for a key's calls of the kind asked about. Raises StoreUnavailable, RateLimited."""
     now_ms = parts.clock.now_ms()
+    asked = asked._replace(tags=tuple((dict(asked.tags) | dict(key.tags)).items()))
     policy = await present_policy(parts)
     rules = await _present_rules(parts, key.org, policy)
     if asked.model and not asked.deployment:
@@ -67,9 +71,11 @@ async def explain(parts: DeskParts, key: KeyRecord, asked: Asked) -> ExplainRepl
     names = list(dict.fromkeys(name for want in wants for name in want.counters))
     held = None if parts.standings is None else await parts.standings.of(names)
     known = None if held is None else dict(zip(names, held, strict=True))
-    shown = [_budget(want, known) for want in wants]
+    written = {limit.id: limit for limit in (*key.limits, *rules.of(key))}
+    shown = [_budget(want, written[want.limit.id], known) for want in wants]
     matched = {want.limit.id for want in wants}
-    others = (_unmatched(limit, asked, now_ms) for limit in rules.of(key) if limit.id not in matched)
+    told = _told(rules, key, asked)
+    others = (_unmatched(limit, told, now_ms) for limit in rules.of(key) if limit.id not in matched)
     shown += [budget for budget in others if budget is not None]
     _mark_binding(shown)
     suspended = [SuspensionMembers.of(one, now_ms) for one in rules.suspended(key, now_ms)]
@@ -90,15 +96,16 @@ def _wants(rules: Rules, key: KeyRecord, asked: Asked, now_ms: int) -> tuple[Wan
     """All limits that such a call is taken from, by the code of the request path; the amounts do not matter."""
     wants = Wants(capacity=1)
     wants.use(rules)
-    caller = Caller(key, asked.user, asked.session, asked.tags or key.tags)
+    caller = Caller(key, asked.user, asked.session, asked.tags)
     admitted = wants.admit(key, asked.model, now_ms, caller)
     held = wants.reserve(key, now_ms, 0, 0, caller, model=asked.model, deployment=asked.deployment)
     return (*held, *admitted)
 
 
-def _budget(want: Want, known: dict[str, tuple[int, int]] | None) -> BudgetReply:
+def _budget(want: Want, written: Limit, known: dict[str, tuple[int, int]] | None) -> BudgetReply:
+    """A limit as it is written, and as it stands: what a want is made against has a present increase in its amount."""
     limit = want.limit
-    facts = limit_members(limit)
+    facts = limit_members(written)
     facts |= {
         "state": _state(limit, want.enforced),
         "needs": [],
@@ -118,17 +125,24 @@ def _budget(want: Want, known: dict[str, tuple[int, int]] | None) -> BudgetReply
     return BudgetReply.model_validate(facts)
 
 
-def _unmatched(limit: Limit, asked: Asked, now_ms: int) -> BudgetReply | None:
-    """A limit that such a call may still meet, with what would have to be told; None for one it does not match."""
-    told = {"user": asked.user, "session": asked.session, "model": asked.model, "deployment": asked.deployment}
+def _told(rules: Rules, key: KeyRecord, asked: Asked) -> dict[str, str]:
+    """What is known of such a call, by dimension; what is empty or missing could still be anything."""
+    told = {"user": asked.user, "session": asked.session, "deployment": asked.deployment}
+    told["model"] = rules.aliases.get(asked.model, asked.model)
     told["provider"] = asked.deployment.partition("/")[0]
-    told |= {f"tag:{name}": value for name, value in asked.tags}
+    return told | {f"{TAG}{name}": value for name, value in asked.tags}
+
+
+def _unmatched(limit: Limit, told: dict[str, str], now_ms: int) -> BudgetReply | None:
+    """A limit that such a call may still meet, with what would have to be told; None for one it does not match."""
     needs = []
     for dimension, wanted in limit.scope:
         if dimension in OWNERS:
             continue
         if not told.get(dimension):
             needs.append(dimension if wanted == EACH else f"{dimension}:{wanted}")
+        elif wanted not in (EACH, told[dimension]):
+            return None
     if not needs:
         return None
     facts = limit_members(limit) | {

@@ -36,6 +36,7 @@ from gateway.desk.limits_file import routed_faults
 from gateway.desk.moments import parse_duration_s
 from gateway.desk.parts import DeskParts
 from gateway.desk.shapes import Applied
+from gateway.limits.scope import Scope
 from gateway.limits.text import parse_limit, write_limit
 from gateway.limits.written import Mistake, read_amount, read_limit, read_scope, read_until, write_scope
 
@@ -132,7 +133,7 @@ class LimitDesk:
         with _mistakes():
             members = {**body.members(), "scope": _in_org(body.scope, asker.org)}
             limit = read_limit("", members, origin="sql", name=name)
-        await self._check_scope(asker, limit)
+        await self._check_scope(asker, limit.scope)
         view, revision = await self._config.create_limit(asker.org, limit, actor=asker.key_id)
         return await self._written(view, revision, response)
 
@@ -189,6 +190,7 @@ class LimitDesk:
         limit_id = "" if body.limit is None else (await self._anyones(asker, body.limit)).id
         with _mistakes():
             scope = read_scope(_in_org(body.scope, asker.org))
+        await self._check_scope(asker, scope)
         suspension = Suspension(
             id="",
             scope=scope,
@@ -231,16 +233,16 @@ class LimitDesk:
                 return limit
         return (await self._config.limit(asker.org, id)).limit
 
-    async def _check_scope(self, asker: KeyRecord, limit: Limit) -> None:
-        """A limit on what is not there would never hold, and nobody would notice."""
-        key_id = dict(limit.scope).get("key", EACH)
+    async def _check_scope(self, asker: KeyRecord, scope: Scope) -> None:
+        """A limit or suspension of what is not there would never hold, and nobody would notice."""
+        key_id = dict(scope).get("key", EACH)
         if key_id != EACH:
             try:
                 await visible_key(self._config, asker, key_id)
             except NotFound:
                 raise BadRequest(f"scope: there is no key {key_id[:40]!r}; give its id", param="scope") from None
         policy = await present_policy(self._parts)
-        for message, suggestion in routed_faults(limit, policy) if policy.revision else ():
+        for message, suggestion in routed_faults(scope, policy) if policy.revision else ():
             raise BadRequest(f"scope: {message}. {suggestion}", param="scope")
 
     async def _written(self, view: LimitView, revision: int, response: Response) -> LimitWritten:

@@ -10,6 +10,7 @@ import yaml
 
 from gateway.core.config import Policy
 from gateway.core.limits import EACH, Limit
+from gateway.limits.scope import Scope
 from gateway.limits.written import MEMBERS, Mistake, check_id, read_limit
 from gateway.routing.policy_bytes import seal
 from gateway.routing.problems import Problems, did_you_mean, invalid, show
@@ -106,14 +107,14 @@ def _number(node: yaml.Node) -> object:
 
 
 def _check_routed(name: str, limit: Limit, policy: Policy, line: int, problems: Problems) -> None:
-    for message, suggestion in routed_faults(limit, policy):
+    for message, suggestion in routed_faults(limit.scope, policy):
         problems.add(line, f"limit {name}: {message}", suggestion)
 
 
-def routed_faults(limit: Limit, policy: Policy) -> Iterator[tuple[str, str]]:
-    """What is wrong with a limit's models and providers, and what to do. One on a provider or model that is not there
-    would never hold, and nobody would notice."""
-    for dimension, value in limit.scope:
+def routed_faults(scope: Scope, policy: Policy) -> Iterator[tuple[str, str]]:
+    """What is wrong with a scope's models and providers, and what to do. A limit on a provider or model that is not
+    there would never hold, and nobody would notice."""
+    for dimension, value in scope:
         if value == EACH:
             continue
         if dimension == "provider" and value not in policy.providers:

@@ -15,7 +15,8 @@ def admit(passage: Passage, services: Services, model: str, now_ms: int) -> None
     """Takes one request of every matching rate limit, or raises RateLimited having taken none."""
     caller, composed = passage.caller, passage.composed
     user = composed.head.user if composed is not None else ""
-    wants = services.wants.admit(caller.key, model, now_ms, caller, user)
+    named = model if services.plans.knows(passage.policy, caller.key, model) else ""
+    wants = services.wants.admit(caller.key, named, now_ms, caller, user)
     if not wants:
         return
     blocked = services.limits.check(wants)

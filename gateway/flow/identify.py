@@ -6,6 +6,7 @@ decided here, on the matched route, and nowhere else on the data plane.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from gateway.core.caller import Caller, Permission, permits
@@ -78,7 +79,11 @@ def identify(
 
 
 def _dimension(headers: Mapping[str, str], name: str) -> str:
-    return headers.get(name, "")[:_MAX_DIMENSION]
+    value = headers.get(name, "")
+    if not value.isascii():
+        with contextlib.suppress(UnicodeError):  # a body says `é` in UTF-8: the same name in a header is the same user
+            value = value.encode("latin-1").decode()
+    return value[:_MAX_DIMENSION]
 
 
 def _tags(own: tuple[tuple[str, str], ...], sent: str) -> tuple[tuple[str, str], ...]:

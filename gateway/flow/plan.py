@@ -9,6 +9,7 @@ from gateway.core.config import Policy
 from gateway.flow.state import Target
 from gateway.providers.row import ProviderRow
 from gateway.routing.plan import plan as route_plan
+from gateway.routing.resolve import find_route
 
 REMEMBERED_PLANS = 4096
 
@@ -21,6 +22,11 @@ class Plans:
     def __init__(self) -> None:
         self._policy: Policy | None = None
         self._plans: dict[tuple[str, tuple[str, ...]], tuple[Target, ...]] = {}
+
+    def knows(self, policy: Policy, key: KeyRecord, model: str) -> bool:
+        """Whether there is such a model: a name that a caller makes up must not count as a value of a limit."""
+        planned = policy is self._policy and (model, key.models) in self._plans
+        return planned or find_route(policy, model) is not None
 
     def of(
         self, policy: Policy, providers: Mapping[str, ProviderRow], key: KeyRecord, model: str

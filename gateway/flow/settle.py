@@ -119,7 +119,7 @@ def _priced(
         outcome=outcome,
         cause=cause,
         status=attempt.status,
-        posted=_posted(hold, charge, input_tokens + output_tokens),
+        posted=_posted(hold, charge, None if usage.fault else input_tokens + output_tokens),
         lines=charge.lines,
         state=charge.state,
         source=usage.source,
@@ -142,16 +142,17 @@ def _priced(
     )
 
 
-def _posted(hold: Hold, charge: Charge, tokens: int) -> tuple[Take, ...]:
-    """What each of the hold's counters has spent. An unpriced reply spends the whole hold: money that cannot be seen is
-    not given back to a budget."""
+def _posted(hold: Hold, charge: Charge, tokens: int | None) -> tuple[Take, ...]:
+    """What each of the hold's counters has spent. An unpriced reply spends the whole bound, also of a limit that holds
+    less: money that cannot be seen is not given back to a budget. So do tokens that the provider contradicts (None)."""
     posted: list[Take] = []
     for take in hold.takes:
         match take.unit:
             case Unit.USD:
-                amount = take.amount if charge.effective_nusd is None else charge.effective_nusd
+                known = charge.effective_nusd
+                amount = max(take.amount, hold.bound_nusd or 0) if known is None else known
             case Unit.TOKENS:
-                amount = tokens
+                amount = take.amount if tokens is None else tokens
             case Unit.REQUESTS:
                 amount = 0
         posted.append(Take(take.counter, take.limit_id, take.unit, amount, take.expires_ms))

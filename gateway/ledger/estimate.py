@@ -93,13 +93,15 @@ def total_nusd(amounts: Iterable[int | None]) -> int | None:
 
 
 def _posted(hold: OpenHold, amount_nusd: int | None, tokens: int) -> tuple[Take, ...]:
+    """What each counter has spent. The money is within the hold's bound already; a limit that holds less than the bound
+    (`hold: estimate`) spends all of it nevertheless."""
     left = dict(hold.remaining)
     posted: list[Take] = []
     for take in hold.hold.takes:
         remaining = left.pop(take.counter, 0)
         match take.unit:
             case Unit.USD:
-                amount = remaining if amount_nusd is None else min(amount_nusd, remaining)
+                amount = remaining if amount_nusd is None else amount_nusd
             case Unit.TOKENS:
                 amount = min(tokens, remaining)
             case Unit.REQUESTS:

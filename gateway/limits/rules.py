@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -12,6 +13,7 @@ from gateway.core.limits import EACH, Limit, Suspension
 from gateway.limits.scope import OWNERS, Scope, owns
 
 Place = tuple[str, str]
+Scoped = TypeVar("Scoped", Limit, Suspension)
 _ANYBODY: Place = ("", "")
 
 
@@ -32,7 +34,7 @@ class Rules:
     ) -> None:
         self.aliases: Mapping[str, str] = aliases or {}
         self.limits = tuple(sorted((self._for_models(limit) for limit in limits), key=lambda limit: limit.id))
-        self.suspensions = tuple(sorted(suspensions, key=lambda suspension: suspension.id))
+        self.suspensions = tuple(sorted((self._for_models(one) for one in suspensions), key=lambda one: one.id))
         self._by_owner: dict[Place, list[Limit]] = {}
         for limit in self.limits:
             self._by_owner.setdefault(_place(limit.scope), []).append(limit)
@@ -40,12 +42,10 @@ class Rules:
     def __bool__(self) -> bool:
         return bool(self.limits or self.suspensions)
 
-    def _for_models(self, limit: Limit) -> Limit:
-        """A limit on an alias is one on the model it stands for."""
-        scope = tuple(
-            (name, self.aliases.get(value, value) if name == "model" else value) for name, value in limit.scope
-        )
-        return limit if scope == limit.scope else msgspec.structs.replace(limit, scope=scope)
+    def _for_models(self, one: Scoped) -> Scoped:
+        """A limit or suspension on an alias is one on the model it stands for."""
+        scope = tuple((name, self.aliases.get(value, value) if name == "model" else value) for name, value in one.scope)
+        return one if scope == one.scope else msgspec.structs.replace(one, scope=scope)
 
     def of(self, key: KeyRecord) -> list[Limit]:
         """The limits whose owners are this key's, in the order of their ids. What else they ask of a call is open."""

@@ -29,6 +29,9 @@ _UNBOUNDED = frozenset({*SENT, "model", "deployment"})
 _LONGEST = 64
 _KEPT = 24
 _DIGEST_BYTES = 16
+_MARK_BYTES = 4
+_CUT = "%~"
+_SQL = "sql"
 
 
 def is_dimension(name: str) -> bool:
@@ -113,29 +116,41 @@ def _fits(wanted: str, value: str) -> bool:
 
 def counted_value(values: Iterable[str]) -> str:
     """Values as they stand in a counter's name: `,`, `|` and `%` escaped, so that no two sets of values share one; a
-    long value is cut and told apart by its digest."""
+    long value is cut and told apart by its digest, after a `%~` that no other value is written with."""
     return ",".join(_escaped(value) for value in values)
 
 
 def _escaped(value: str) -> str:
+    cut = ""
     if len(value) > _LONGEST:
         digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
-        value = f"{value[:_KEPT]}~{digest}"
+        value, cut = value[:_KEPT], f"{_CUT}{digest}"
     if "%" in value or "," in value or "|" in value:
-        return value.replace("%", "%25").replace(",", "%2C").replace("|", "%7C")
-    return value
+        value = value.replace("%", "%25").replace(",", "%2C").replace("|", "%7C")
+    return value + cut
 
 
 def shown_values(text: str) -> list[str]:
-    """The values that `counted_value` wrote; a long one stays cut, and is written as the same text again."""
-    return [unquote(value) for value in text.split(",")]
+    """The values that `counted_value` wrote, for people: a long one stays cut, with its digest."""
+    return [unquote(value.replace(_CUT, "~")) for value in text.split(",")]
 
 
-def split_values(limit: Limit, values: tuple[str, ...]) -> tuple[str, str]:
-    """What configuration bounds of a limit's values, and what callers can make up: (`growth`, `user-1`), as text."""
-    known = [value for (name, wanted), value in zip(limit.scope, values, strict=True) if not _made_up(name, wanted)]
-    made_up = [value for (name, wanted), value in zip(limit.scope, values, strict=True) if _made_up(name, wanted)]
-    return counted_value(known), counted_value(made_up)
+def split_values(limit: Limit, text: str) -> tuple[str, str]:
+    """What configuration bounds of a limit's values, and what callers can make up: (`growth`, `user-1`), of and as the
+    text of `counted_value`. Raises ValueError for a text that has not a value for each dimension."""
+    pairs = list(zip(limit.scope, text.split(","), strict=True))
+    known = [value for (name, wanted), value in pairs if not _made_up(name, wanted)]
+    made_up = [value for (name, wanted), value in pairs if _made_up(name, wanted)]
+    return ",".join(known), ",".join(made_up)
+
+
+def mark_of(limit: Limit) -> str:
+    """What stands after the window in the names of a file's limit: its id stays when somebody writes another unit,
+    scope or window under it, and nano-USD must not be counted as tokens. SQL gives another such limit another id."""
+    if limit.origin == _SQL:
+        return ""
+    meaning = repr((limit.unit.value, limit.window.kind.value, limit.window.length_s, limit.window.zone, limit.scope))
+    return f"~{blake2b(meaning.encode(), digest_size=_MARK_BYTES).hexdigest()}"
 
 
 def _made_up(dimension: str, wanted: str) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from gateway.core.caller import Caller, KeyRecord
 from gateway.core.limits import HoldKind, Limit, OnExceed, Suspension, Take, Unit, Want, Window
 from gateway.limits.rules import NO_RULES, Rules
-from gateway.limits.scope import PLANNED, TAG, counted_value, is_owned, values_of
+from gateway.limits.scope import PLANNED, TAG, counted_value, is_owned, mark_of, values_of
 from gateway.limits.values import Values
 from gateway.limits.windows import Span, span_at
 
@@ -24,8 +24,9 @@ _NOTHING: Mapping[str, str] = {}
 
 
 def counter_name(limit: Limit, values: Iterable[str], window_id: str) -> str:
-    """`limit id|scope values|window id`: each set of values that a scope's `*` stands for has its own counter."""
-    return f"{limit.id}|{counted_value(values)}|{window_id}"
+    """`limit id|scope values|window id`: each set of values that a scope's `*` stands for has its own counter. The
+    limit's mark, if it has one, stands after the window."""
+    return f"{limit.id}|{counted_value(values)}|{window_id}{mark_of(limit)}"
 
 
 def admit_wants(key: KeyRecord, model: str, now_ms: int) -> tuple[Want, ...]:
@@ -108,7 +109,7 @@ class Wants:
 
     What the key alone decides is found by the key; where limits ask for user, session, tags, model or deployment, by
     the key and those. Holds at most `capacity` keys and `kinds_max` kinds of their calls; full, it starts again.
-    `live` names the counters that exist, read once: values of before a restart count against `max_values`.
+    `live` names the counters that exist: values of before a restart count against `max_values`.
     """
 
     __slots__ = ("_capacity", "_entries", "_kinds", "_kinds_max", "_rules", "_values")
@@ -124,13 +125,13 @@ class Wants:
         self._entries: dict[str, _Entry] = {}
         self._kinds = 0
         self._rules = NO_RULES
-        self._values = Values(live)
+        self._values = Values(live, self._forget)
 
     def use(self, rules: Rules) -> None:
         """From now on these are the limits beside the keys' own: called on each change of configuration."""
         self._rules = rules
-        self._entries.clear()
-        self._values.keep({limit.id for limit in rules.limits})
+        self._forget()
+        self._values.keep(rules.limits)
 
     def admit(
         self, key: KeyRecord, model: str, now_ms: int, caller: Caller | None = None, user: str = ""
@@ -198,8 +199,7 @@ class Wants:
         taken = asks.found.get(told)
         if taken is None:
             if self._kinds >= self._kinds_max:
-                self._entries.clear()
-                self._kinds = 0
+                self._forget()
             taken = asks.found[told] = self._matched(entry, asks, told, now_ms)
             self._kinds += 1
         return taken
@@ -226,6 +226,10 @@ class Wants:
             (*counted, *(template.want(1) for template in found if template.limit.unit is Unit.REQUESTS)),
             (*mine, *(template for template in found if template.limit.unit is not Unit.REQUESTS)),
         )
+
+    def _forget(self) -> None:
+        self._entries.clear()
+        self._kinds = 0
 
     def _renewed(self, key: KeyRecord, now_ms: int) -> _Entry:
         if len(self._entries) >= self._capacity:
@@ -309,10 +313,11 @@ def _unenforced(want: Want) -> Want:
 
 
 def _template(limit: Limit, values: tuple[str, ...], span: Span, now_ms: int, enforced: bool) -> _Template:
+    beginning, mark = f"{limit.id}|{counted_value(values)}|", mark_of(limit)
     return _Template(
         limit=_as_of(limit, now_ms),
-        counter=counter_name(limit, values, span.id),
-        counters=tuple([counter_name(limit, values, window_id) for window_id in span.ids]),
+        counter=f"{beginning}{span.id}{mark}",
+        counters=tuple([f"{beginning}{window_id}{mark}" for window_id in span.ids]),
         expires_ms=span.expires_ms,
         resets_ms=span.end_ms,
         enforced=enforced,

@@ -19,6 +19,8 @@ DEFAULT_MAX_VALUES = 10_000
 MOST_VALUES = 1_000_000
 MOST_ALERTS = 10
 LONGEST_VALUE = 256
+LATEST_MS = 253_370_764_800_000
+"""9999-01-01T00:00:00Z: no later moment can be shown in every time zone."""
 
 _ID = re.compile(ID_PATTERN)
 _LATER = ("downgrade", "cap_output")
@@ -184,7 +186,10 @@ def read_until(text: str) -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0, int(moment.timestamp()) * 1000)
+    until_ms = max(0, int(moment.timestamp()) * 1000)
+    if until_ms > LATEST_MS:
+        raise Mistake("until", "is after the year 9998", "Change the amount for good instead")
+    return until_ms
 
 
 def write_scope(scope: Scope) -> dict[str, str]:

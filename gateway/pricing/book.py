@@ -99,7 +99,8 @@ class PriceBook:
         """The prices of one model, or None when it has none."""
         override = self._overrides.get((kind, model))
         draft = self._draft(kind, model)
-        vendor = vendor_of(kind, model)[0] or _NO_VENDOR
+        vendor, name = vendor_of(kind, model)
+        vendor = vendor or _NO_VENDOR
         rows = draft.rows
         if override is not None:
             rows = _overridden(rows, override.rows, override.contract)
@@ -110,7 +111,7 @@ class PriceBook:
         if not rows:
             return None
         window = (override.context_window if override else 0) or draft.context_window
-        beyond = vendor.thinks_beyond and draft.reasons
+        beyond = vendor.may_think_beyond(name, draft.reasons)
         return PriceSheet(
             model=model,
             rows=tuple(sorted((row if row.id else identified(kind, model, row) for row in rows), key=_order)),

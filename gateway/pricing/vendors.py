@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from gateway.core.charge import PriceRow
@@ -15,7 +17,8 @@ class Vendor(msgspec.Struct, frozen=True):
 
     `fee_prefixes` are models that bill a fee for each call which no usage reports: they stay unpriced rather than too
     cheap. `as_text` are meters that this vendor bills as it bills plain input (and cached ones as cached input), where
-    it gives them no price of their own. `thinks_beyond`: its models' reasoning may go beyond the caller's limit.
+    it gives them no price of their own. `thinks_beyond`: its models' reasoning may go beyond the caller's limit;
+    `thinkers` is a pattern of the names of those that reason, where the sources do not say it of all.
     `searches_unasked`: its models search the web as often as they like, and bill each search.
     `shortest_audio_s`: less audio than this is billed as this.
     """
@@ -25,23 +28,43 @@ class Vendor(msgspec.Struct, frozen=True):
     fee_prefixes: tuple[str, ...] = ()
     as_text: tuple[Meter, ...] = (Meter.INPUT_IMAGE,)
     thinks_beyond: bool = False
+    thinkers: str = ""
     searches_unasked: bool = False
     shortest_audio_s: int = 0
 
+    def may_think_beyond(self, model: str, reasons: bool) -> bool:
+        """Whether a model's reasoning may go beyond the caller's limit. `reasons`: a source says that it reasons."""
+        named = bool(self.thinkers) and re.match(self.thinkers, model) is not None
+        return named or (self.thinks_beyond and reasons)
 
+
+_GROK_THINKERS = r"~?(x-ai/)?grok-(?!.*non-reasoning)(3-mini|[4-9]|build|code|latest)"
+"""The sources know it of `grok-4.7` and not of `grok-4.7-latest`, nor of any through a router."""
+_SEARCHERS = (
+    "gpt-4o-search-preview",
+    "gpt-4o-mini-search-preview",
+    "gpt-5-search-api",
+)
+_ROUTED_SEARCHERS = (
+    *(f"openai/{name}" for name in (*_SEARCHERS, "o3-deep-research", "o4-mini-deep-research")),
+    "perplexity/",
+    "sonar",
+    "llama-3.1-sonar",
+)
+"""Through a router the sources have only the prices of their tokens."""
 _ALL_SEEN = (Meter.INPUT_IMAGE, Meter.INPUT_VIDEO, Meter.CACHE_READ_IMAGE, Meter.CACHE_READ_VIDEO)
 
 VENDORS: dict[str, Vendor] = {
-    "openai": Vendor("openai", "openai", ("gpt-4o-search-preview", "gpt-4o-mini-search-preview", "gpt-5-search-api")),
+    "openai": Vendor("openai", "openai", _SEARCHERS),
     "anthropic": Vendor("anthropic", "anthropic"),
     "gemini": Vendor("google", "gemini", as_text=_ALL_SEEN),
     "mistral": Vendor("mistral", "mistral"),
     "groq": Vendor("groq", "groq", shortest_audio_s=10),
     "deepseek": Vendor("deepseek", "deepseek"),
-    "xai": Vendor("x-ai", "xai", thinks_beyond=True),
+    "xai": Vendor("x-ai", "xai", thinks_beyond=True, thinkers=_GROK_THINKERS),
     "together": Vendor("together", "together_ai"),
     "fireworks": Vendor("fireworks", "fireworks_ai"),
-    "openrouter": Vendor("openrouter", "openrouter"),
+    "openrouter": Vendor("openrouter", "openrouter", _ROUTED_SEARCHERS, thinkers=_GROK_THINKERS),
     "cerebras": Vendor("cerebras", "cerebras"),
     "perplexity": Vendor("perplexity", "perplexity", thinks_beyond=True, searches_unasked=True),
     "azure_openai": Vendor("azure", "azure"),

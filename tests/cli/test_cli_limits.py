@@ -56,6 +56,10 @@ def test_explain(world: World, remote: Command) -> None:
     (row,) = [line for line in named.split("\n") if line.startswith("users")]
     assert row.split("  ")[-2:] == ["enforced, binds", "sql"]
     assert [word for word in row.split() if word in ("1.25", "1", "2.75")] == ["1.25", "1", "2.75"]
+    remote("limits", "increase", "users", "2USD", "--for", "24h")
+    more = remote("limits", "explain", "search-bot", "--user", "ann").out
+    assert "users: 5 USD per month (UTC), and 2 USD more until 2026-11-25T22:14:03Z" in more
+    assert " 4.75 " in more
     world.standings.away = True
     assert "not known" in remote("limits", "explain", "search-bot").err
 

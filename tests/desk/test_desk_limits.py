@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 from fastapi import FastAPI
 
 from desk.asking import Asking
-from desk.world import EMPTY, World, folder_of, make_world
+from desk.world import ROUTED, World, folder_of, make_world
 from gateway.core.admin import KeyChange
 from gateway.core.caller import Role
-from gateway.core.config import Deployment, ModelRoute, ProviderSettings
-from gateway.core.errors import ConfigInvalid
-from gateway.core.limits import EACH, Unit
+from gateway.core.limits import EACH, Suspension, Unit
 from gateway.desk.limits_file import with_limits
 from gateway.desk.policy_files import PolicyFiles
 from gateway.limits.text import parse_limit
+from gateway.limits.wants import counter_name
 
 LIMITS = "/admin/v1/limits"
 SUSPENSIONS = "/admin/v1/suspensions"
@@ -35,13 +33,6 @@ limits:
     limit: 5USD/month
     scope: {org: elsewhere}
 """
-HEAD = "limits:\n  a:\n    limit: 5USD/day\n"
-ROUTED = msgspec.structs.replace(
-    EMPTY,
-    providers={"openai": ProviderSettings("openai", "openai", "openai_chat", "https://a")},
-    models={"gpt": ModelRoute("gpt", (Deployment("openai/gpt", "openai", "gpt"),))},
-    wildcards=(ModelRoute("openai/*", (Deployment("openai/*", "openai", "*"),)),),
-)
 
 
 @pytest.fixture
@@ -238,6 +229,14 @@ async def test_a_suspension_is_written_down_with_who_and_why(world: World, admin
 # ---------------------------------------------------------------- explain
 
 
+def search_month(world: World) -> str:
+    """The counter of the file's limit for the team search."""
+    policy = world.config.policy
+    assert policy is not None
+    (written,) = [one for one in policy.limits if one.id == "search-month"]
+    return counter_name(written, ("default", "search"), "2026-11")
+
+
 async def test_explain_lists_every_limit_that_applies_and_which_binds(filed: World) -> None:
     admin = filed.asking(filed.app(), "admin")
     key_id = filed.ids["search-bot"]
@@ -249,7 +248,7 @@ async def test_explain_lists_every_limit_that_applies_and_which_binds(filed: Wor
     filed.standings.counters = {
         f"{key_id}:usd:day|{key_id}|2026-11-24": (4 * 10**9, 10**8),
         f"{users_id}|default,{key_id},ann|2026-11": (3 * 10**9, 0),
-        "search-month|default,search|2026-11": (100 * 10**9, 7),
+        search_month(filed): (100 * 10**9, 7),
     }
     found = (await admin.get(EXPLAIN, key=key_id)).json()
     assert found["counted"] is True
@@ -269,6 +268,17 @@ async def test_explain_lists_every_limit_that_applies_and_which_binds(filed: Wor
     assert [one["name"] for one in told["budgets"] if one["binds"] and one["unit"] == Unit.USD] == ["users"]
 
 
+async def test_explain_shows_an_increase_beside_what_is_written(filed: World) -> None:
+    """The amount was shown as if it had always been the larger one, and no increase."""
+    admin = filed.asking(filed.app(), "admin")
+    await admin.post(LIMITS, {"name": "a", "limit": "5USD/month", "scope": {"team": "search"}})
+    more = (await admin.post(f"{LIMITS}/a/increase", {"by": "2USD", "lasts": "1h"})).json()["limit"]
+    found = (await admin.get(EXPLAIN, key=filed.ids["search-bot"])).json()["budgets"]
+    (one,) = [budget for budget in found if budget["name"] == "a"]
+    assert (one["text"], one["amount_usd"], one["increase"]) == ("5USD/month", "5", more["increase"])
+    assert (one["allowed"]["usd"], one["left"]["usd"]) == ("7", "7")
+
+
 async def test_explain_says_what_is_suspended_and_when_nobody_knows_the_counters(filed: World) -> None:
     admin = filed.asking(filed.app(), "admin")
     await admin.post(SUSPENSIONS, {"scope": {"team": "search"}, "lasts": "1h", "reason": "incident 7"})
@@ -280,6 +290,17 @@ async def test_explain_says_what_is_suspended_and_when_nobody_knows_the_counters
     assert [one["reason"] for one in found["suspensions"]] == ["incident 7"]
 
 
+async def test_an_older_suspension_still_holds_after_many_newer_ones(filed: World) -> None:
+    admin = filed.asking(filed.app(), "admin")
+    await admin.post(SUSPENSIONS, {"scope": {"team": "search"}, "lasts": "7d", "reason": "the first"})
+    for n in range(100):
+        filed.clock.ms += 1
+        await filed.config.suspend("default", Suspension("", (("team", f"t{n}"),), filed.clock.ms, "other", "t", 0))
+    found = (await admin.get(EXPLAIN, key=filed.ids["search-bot"])).json()
+    assert [one["reason"] for one in found["suspensions"]] == ["the first"]
+    assert [one["state"] for one in found["budgets"] if one["name"] == "search-month"] == ["suspended"]
+
+
 async def test_a_model_leads_to_where_it_would_go(filed: World) -> None:
     admin = filed.asking(filed.app(), "admin")
     await admin.post(LIMITS, {"name": "there", "limit": "5USD/month", "scope": {"provider": "openai"}})
@@ -288,9 +309,53 @@ async def test_a_model_leads_to_where_it_would_go(filed: World) -> None:
         assert [one["needs"] for one in found["budgets"] if one["name"] == "there"] == [needs], model
 
 
+async def test_explain_knows_the_keys_own_tags_and_what_can_never_match(filed: World) -> None:
+    """A key's own tag is of all its calls, and no caller can say another value of it."""
+    admin = filed.asking(filed.app(), "admin")
+    key_id = filed.ids["search-bot"]
+    await filed.config.update_key(key_id, KeyChange(tags=(("env", "prod"),)), actor="t")
+    for name, scope in {
+        "prod": {"tag:env": "prod"},
+        "test": {"tag:env": "test"},
+        "zone": {"tag:zone": "eu"},
+        "gpt": {"model": "gpt", "user": "each"},
+    }.items():
+        assert (await admin.post(LIMITS, {"name": name, "limit": "5USD/month", "scope": scope})).status == 201
+    for asked, shown in (
+        ({}, {"prod": [], "zone": ["tag:zone:eu"], "gpt": ["user", "model:gpt"]}),
+        ({"tag": "zone=eu"}, {"prod": [], "zone": [], "gpt": ["user", "model:gpt"]}),
+        ({"tag": "env=test"}, {"prod": [], "zone": ["tag:zone:eu"], "gpt": ["user", "model:gpt"]}),
+        ({"model": "openai/new"}, {"prod": [], "zone": ["tag:zone:eu"]}),
+        ({"model": "gpt", "user": "ann"}, {"prod": [], "zone": ["tag:zone:eu"], "gpt": []}),
+    ):
+        found = (await admin.get(EXPLAIN, key=key_id, **asked)).json()["budgets"]
+        needs = {one["name"]: one["needs"] for one in found if one["origin"] == "sql"}
+        assert needs == shown, asked
+
+
+async def test_no_time_is_too_late_to_be_shown(admin: Asking) -> None:
+    """It was a 500 of every list from then on."""
+    await admin.post(LIMITS, {"name": "a", "limit": "5USD/month"})
+    for until in ("9999-12-31T23:59:59-14:00", "9999-06-01", "0001-01-01T00:00:00+14:00"):
+        answer = await admin.post(f"{LIMITS}/a/increase", {"by": "1USD", "until": until})
+        assert (answer.status, answer.json()["error"]["param"]) == (400, "until"), until
+    assert (await admin.post(f"{LIMITS}/a/increase", {"by": "1USD", "until": "9998-12-31"})).status == 200
+    assert (await admin.get(LIMITS)).status == 200
+
+
+async def test_a_suspension_of_what_is_not_there_would_lift_nothing(filed: World) -> None:
+    admin = filed.asking(filed.app(), "admin")
+    for scope in ({"model": "gtp"}, {"provider": "opnai"}, {"key": "AAAAAAAAAAAA"}):
+        answer = await admin.post(SUSPENSIONS, {"scope": scope, "lasts": "1h", "reason": "because"})
+        assert (answer.status, answer.json()["error"]["param"]) == (400, "scope"), scope
+    assert (
+        await admin.post(SUSPENSIONS, {"scope": {"model": "gpt"}, "lasts": "1h", "reason": "because"})
+    ).status == 201
+
+
 async def test_an_owner_sees_the_same_of_its_own_key(filed: World) -> None:
     app = filed.app()
-    filed.standings.counters["search-month|default,search|2026-11"] = (5 * 10**9, 0)
+    filed.standings.counters[search_month(filed)] = (5 * 10**9, 0)
     mine = (await filed.asking(app, "search-bot").get("/v1/usage")).json()["budgets"]
     theirs = (await filed.asking(app, "admin").get(EXPLAIN, key=filed.ids["search-bot"])).json()["budgets"]
     assert mine == theirs
@@ -309,61 +374,3 @@ async def test_the_files_limits_are_part_of_the_policy_and_its_hash(filed: World
     assert (again.hash, again.limits) == (policy.hash, policy.limits)
     (tmp_path / "limits.yaml").unlink()
     assert with_limits(ROUTED, tmp_path) is ROUTED
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("limits:\n  a:\n    limit: 5USD\n", "limits.yaml:3: limit a: limit: '5USD' names no window"),
-        ("limits:\n  a:\n    limt: 5USD/day\n", "limits.yaml:3: limit a: limt: is no member of a limit"),
-        ("limits:\n  a:\n    scope: {}\n", "limits.yaml:2: limit a: limit: is missing"),
-        ("limits:\n  lim_1:\n    limit: 5USD/day\n", "limits.yaml:2: limit lim_1: id: ids that begin with lim_"),
-        (f"{HEAD}    scope: {{provider: opnai}}\n", "there is no provider 'opnai'. Did you mean 'openai'?"),
-        (f"{HEAD}    scope: {{model: gtp}}\n", "there is no model 'gtp'. Did you mean 'gpt'?"),
-        (f"{HEAD}    scope: {{deployment: x/y}}\n", "has no provider that is there"),
-        ("limits:\n  a:\n    limit: 5USD/day\n    scope: [team]\n", "must be a mapping"),
-        ("limits:\n  a:\n    limit: 5USD/day\n    max_values: many\n    scope: {user: each}\n", "limit a: max_values"),
-        ("limit:\n  a: {}\n", "unknown section 'limit'. Did you mean 'limits'?"),
-        ("limits:\n  a:\n    limit: 5USD/day\n  a:\n    limit: 6USD/day\n", "'a' is there twice"),
-        ("limits: [\n", "is not YAML"),
-    ],
-)  # fmt: skip
-def test_a_files_mistake_has_its_line_and_what_to_do(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "limits.yaml").write_text(text)
-    with pytest.raises(ConfigInvalid) as found:
-        with_limits(ROUTED, tmp_path)
-    assert said in found.value.message
-
-
-def test_dates_need_no_quotes_and_a_model_under_a_wildcard_is_one(tmp_path: Path) -> None:
-    (tmp_path / "limits.yaml").write_text(
-        "limits:\n  a:\n    limit: 5USD/day\n    scope: {model: openai/new}\n"
-        "    increase: {by: 5USD, until: 2026-12-24}\n    alerts: [50]\n"
-    )
-    (found,) = with_limits(ROUTED, tmp_path).limits
-    assert (found.increase_until_ms, found.alerts) == (1_798_070_400_000, (50,))
-
-
-def test_the_shipped_file_and_its_schema_are_valid(tmp_path: Path) -> None:
-    """`python -m gateway.limits.schema > policies/limits.schema.json` writes the schema."""
-    import jsonschema
-    import yaml
-
-    from gateway.limits.schema import limits_schema, schema_text
-
-    policies = Path(__file__).resolve().parents[2] / "policies"
-    assert (policies / "limits.schema.json").read_text() == schema_text()
-    text = (policies / "limits.yaml").read_text()
-    assert with_limits(ROUTED, policies) is ROUTED, "everything in it is commented out"
-    shown = "\n".join(
-        line.replace("  # ", "  ", 1) if line.startswith("  # ") and _is_yaml(line) else line
-        for line in text.split("\n")
-    )
-    jsonschema.Draft202012Validator(limits_schema()).validate(yaml.safe_load(shown))
-    (tmp_path / "limits.yaml").write_text(shown.replace("gpt-4o-mini", "gpt"))
-    assert len(with_limits(ROUTED, tmp_path).limits) == 8
-
-
-def _is_yaml(line: str) -> bool:
-    rest = line.removeprefix("  # ")
-    return rest.startswith("  ") or rest.endswith(":")

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from fastapi import FastAPI
 
 from desk.asking import Asking
@@ -16,7 +17,7 @@ from gateway.console.parts import ConsoleParts
 from gateway.console.web import WebConsole
 from gateway.core.admin import KeyChange, KeyView
 from gateway.core.caller import Role
-from gateway.core.config import Policy
+from gateway.core.config import Deployment, ModelRoute, Policy, ProviderSettings
 from gateway.core.errors import ConfigInvalid
 from gateway.desk.app import create_desk_app
 from gateway.desk.parts import DeskParts
@@ -27,6 +28,12 @@ from gateway.vault.throttle import SignInThrottle
 
 LOCAL_TOKEN = "t" * 43
 EMPTY = Policy(revision=0, hash="a" * 64, providers={}, models={}, wildcards=(), sheets={})
+ROUTED = msgspec.structs.replace(
+    EMPTY,
+    providers={"openai": ProviderSettings("openai", "openai", "openai_chat", "https://a")},
+    models={"gpt": ModelRoute("gpt", (Deployment("openai/gpt", "openai", "gpt"),))},
+    wildcards=(ModelRoute("openai/*", (Deployment("openai/*", "openai", "*"),)),),
+)
 
 
 @dataclass

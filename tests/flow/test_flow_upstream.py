@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from flow.fakes import Scripted
@@ -26,6 +27,7 @@ from flow.scripts import (
 )
 from flow.virtual_time import play
 from flow.world import SECRET, World, chat
+from gateway.core.limits import HoldKind
 from gateway.core.records import AttemptEnd, Hold, Void
 
 ESTIMATE_NUSD = -(-len(chat()) // 3) * 2
@@ -111,6 +113,23 @@ def test_each_reply_is_answered_booked_and_settled(case: Case, limited: bool) ->
             assert world.spent(limit) == (bound if case.cost is None else case.cost, 0), (
                 "unseen money is not given back"
             )
+        lawful(world)
+
+    play(called())
+
+
+def test_a_usage_that_contradicts_itself_spends_all_it_may_have_used() -> None:
+    async def called() -> None:
+        expected = msgspec.structs.replace(budget(10_000), id="lim_expected", hold=HoldKind.ESTIMATE)
+        tokens = tokens_per_day(10_000)
+        world = World([whole(BROKEN_USAGE)], limits=(expected, tokens))
+        assert (await world.call()).status == 200
+        (hold,) = world.records(Hold)
+        held = {take.limit_id: take.amount for take in hold.takes}
+        assert hold.bound_nusd is not None
+        assert world.spent(expected) == (max(held[expected.id], hold.bound_nusd), 0)
+        assert world.spent(tokens) == (held[tokens.id], 0)
+        assert held[tokens.id] > 15
         lawful(world)
 
     play(called())

@@ -1,4 +1,4 @@
-"""Estimated ends: priced from the hold's pinned rates, never above the bound nor above what is still held."""
+"""Estimated ends: priced from the hold's pinned rates, never above its bound."""
 
 from __future__ import annotations
 
@@ -54,10 +54,17 @@ def test_an_estimate(progress: tuple[int, int], bound_nusd: int | None, lines: l
     assert (end.ts_ms, end.outcome, end.cause, end.status, end.ttft_us) == (9, "crashed", "worker_crashed", 0, -1)
 
 
-def test_posted_never_exceeds_what_is_still_held() -> None:
+def test_money_is_spent_whole_also_under_a_limit_that_holds_less_than_the_bound() -> None:
+    """`hold: estimate`: whoever leaves a stream early must not get the rest of it for nothing."""
     end = ended(hold("a1", "usd@team=150 usd@key=10000 tokens=40", input_estimate=100))
     assert end.effective_nusd == 200
-    assert amounts(end) == {"usd@team": 150, "usd@key": 200, "tokens": 40}
+    assert amounts(end) == {"usd@team": 200, "usd@key": 200, "tokens": 40}
+
+
+def test_what_has_no_known_cost_spends_no_more_than_is_still_held() -> None:
+    end = ended(hold("a1", "usd@team=150 tokens=40", input_estimate=100, rates=()))
+    assert end.effective_nusd is None
+    assert amounts(end) == {"usd@team": 150, "tokens": 40}
 
 
 def test_what_the_caller_of_flow_knows_wins() -> None:
@@ -144,7 +151,10 @@ def test_laws_of_an_estimate(
     for line in end.lines:
         assert line.rate_pico is not None
         assert line.effective_nusd == line_nusd(line.rate_pico, line.quantity, line.per)
-    assert all(0 < amount <= held for amount in amounts(end).values())
+    posted = amounts(end)
+    assert posted.get("usd", 0) == end.effective_nusd
+    assert posted.get("tokens", 0) == min(held, end.input_tokens + end.output_tokens)
+    assert all(posted.values())
     assert end.input_tokens <= taken_in
     assert end.output_tokens <= put_out
     # Cut no more than needed: one more output token would not fit, and input is whole unless output is gone.

@@ -15,6 +15,7 @@ from gateway.core.errors import RateLimited
 from gateway.core.limits import EACH, HoldKind, Limit, Suspension, Unit, Want, Window, WindowKind
 from gateway.limits.rules import Rules, rules_of
 from gateway.limits.scope import owns, whole_scope
+from gateway.limits.values import PROOF_MS, RECOUNT_MS
 from gateway.limits.wants import Wants
 from tests.limits.examples import DAY, MINUTE, NOON_MS, TOTAL, key, limit
 
@@ -235,6 +236,7 @@ def test_past_max_values_a_new_one_is_refused_and_a_live_one_is_not() -> None:
         wants.admit(holder, "m", NOON_MS, Caller(holder, "cat"))
     assert refused.value.headers["x-should-retry"] == "false"
     assert refused.value.extra["limit_id"] == "users"
+    assert refused.value.extra["resets_at_iso"] == "2026-11-26T00:00:00Z"
     assert taken(wants, KEYS[1], "cat"), "another key's values are its own"
     assert taken(wants, holder, "ann")
     tomorrow_ms = NOON_MS + 86_400_000
@@ -245,9 +247,11 @@ def test_past_max_values_a_new_one_is_refused_and_a_live_one_is_not() -> None:
 
 
 def test_a_rolling_windows_value_frees_its_place_when_its_last_part_is_out() -> None:
-    wants = wants_of(scoped("users", MINUTE, user=EACH, max_values=1))
+    counters: list[str] = []
+    wants = Wants(live=lambda: counters)
+    wants.use(Rules([scoped("users", MINUTE, user=EACH, max_values=1)]))
     holder = KEYS[0]
-    assert taken(wants, holder, "ann")
+    counters.append(taken(wants, holder, "ann")["users"].take.counter)
     with pytest.raises(RateLimited):
         taken(wants, holder, "bob", NOON_MS + 60_000)
     assert taken(wants, holder, "bob", NOON_MS + 65_000)
@@ -275,6 +279,85 @@ def test_after_a_restart_the_values_that_have_counters_count() -> None:
     with pytest.raises(RateLimited):
         taken(wants, KEYS[0], "cat")
     assert taken(wants, KEYS[1], "dan")
+
+
+def test_a_value_whose_call_came_to_nothing_gives_its_place_back() -> None:
+    """A key without money of its own must not use up the places of its team's users."""
+    counters: list[str] = []
+    wants = Wants(live=lambda: counters)
+    wants.use(Rules([scoped("users", TOTAL, team="growth", user=EACH, max_values=3)]))
+    poor, rich = KEYS[0], KEYS[1]
+    counters.append(taken(wants, rich, "kept")["users"].take.counter)
+    for user in ("made", "up"):
+        assert taken(wants, poor, user), "let in here, and then refused by a limit of the key"
+    with pytest.raises(RateLimited, match=r"user:ann would be one more. An operator can"):
+        taken(wants, rich, "ann", NOON_MS + PROOF_MS - 1)
+    later_ms = NOON_MS + PROOF_MS + RECOUNT_MS
+    assert taken(wants, rich, "ann", later_ms)
+    assert taken(wants, poor, "made", later_ms), "its place was given back, and it takes one anew"
+    with pytest.raises(RateLimited):
+        taken(wants, poor, "up", later_ms)
+    assert taken(wants, rich, "kept", later_ms)
+
+
+def test_the_counters_are_not_looked_through_for_each_value_too_many() -> None:
+    looks = 0
+
+    def live() -> list[str]:
+        nonlocal looks
+        looks += 1
+        return []
+
+    wants = Wants(live=live)
+    wants.use(Rules([scoped("users", DAY, user=EACH, max_values=1)]))
+    assert taken(wants, KEYS[0], "ann")
+    for n in range(500):
+        with pytest.raises(RateLimited):
+            taken(wants, KEYS[0], f"u{n}", NOON_MS + n)
+    assert looks == 2, "for the first value, and once within a second"
+
+
+def test_a_limit_that_comes_back_finds_the_values_that_count() -> None:
+    counters: list[str] = []
+    wants = Wants(live=lambda: counters)
+    limits = [scoped("users", DAY, user=EACH, max_values=1)]
+    wants.use(Rules(limits))
+    counters.append(taken(wants, KEYS[0], "ann")["users"].take.counter)
+    wants.use(Rules())
+    wants.use(Rules(limits))
+    with pytest.raises(RateLimited):
+        taken(wants, KEYS[0], "bob")
+    assert taken(wants, KEYS[0], "ann")
+
+
+def test_a_files_limit_of_another_unit_scope_or_window_counts_anew() -> None:
+    """The id is the file's to keep: nano-USD under it must not be counted as tokens later."""
+
+    def names(written: Limit) -> set[str]:
+        filed = msgspec.structs.replace(written, origin="limits.yaml:3")
+        return {want.take.counter for want in taken(wants_of(filed), KEYS[0], "ann", session="ann").values()}
+
+    money = scoped("a", team="growth", user=EACH, max_values=9)
+    others = [
+        scoped("a", unit=Unit.TOKENS, team="growth", user=EACH, max_values=9),
+        scoped("a", team="growth", session=EACH, max_values=9),
+        scoped("a", Window(WindowKind.MONTH, zone="Europe/Vienna"), team="growth", user=EACH, max_values=9),
+    ]
+    assert names(money)
+    assert all(names(money).isdisjoint(names(other)) for other in others)
+    assert names(money) == names(scoped("a", amount=7, team="growth", user=EACH, max_values=8)), "another amount"
+    wants = wants_of(*(msgspec.structs.replace(one, origin="limits.yaml:3", max_values=1) for one in [money]))
+    assert taken(wants, KEYS[0], "ann")
+    wants.use(Rules([msgspec.structs.replace(others[1], origin="limits.yaml:3", max_values=1)]))
+    assert taken(wants, KEYS[0], "bob", session="s"), "users take no places of sessions"
+
+
+def test_a_suspension_on_an_alias_is_one_on_its_model() -> None:
+    own = limit(Unit.USD, 5, DAY, id="own", scope=(("key", "k1"),))
+    lifted = [suspension(NOON_MS + 10, org="acme", model="fast")]
+    wants = wants_of(suspensions=lifted, aliases={"fast": "m"})
+    for model, enforced in (("m", False), ("fast", False), ("other", True)):
+        assert taken(wants, key(own), model=model)["own"].enforced is enforced
 
 
 def test_the_rules_of_a_configuration() -> None:

@@ -121,6 +121,31 @@ def test_limits_of_sql_and_what_is_spent_survive_restarts(limited: Running) -> N
         assert "counts at most 2 different values of user" in third.message
 
 
+def test_names_that_a_caller_makes_up_take_no_places_of_others(limited: Running) -> None:
+    first, second = (limited.new_key(name, "--team", "inventors") for name in ("inventor", "colleague"))
+    scope = ("--scope", "team=inventors", "--scope", "model=each")
+    limited.faregate("limits", "add", "inventors", "9USD/month", *scope, "--max-values", "2")
+    for number in range(4):
+        assert limited.chat(first, model=f"made-up-{number}").status == 404
+    assert limited.chat(second).status == 200
+    shown = limited.call("GET", "/v1/usage?model=sim-small", key=second).json["budgets"]
+    assert [one["name"] for one in shown if one["spent"]["amount"]] == ["inventors"]
+
+
+def test_one_user_is_one_budget_in_header_and_body(limited: Running) -> None:
+    secret = limited.new_key("names")
+    limited.faregate("limits", "add", "names", "9USD/month", "--scope", "key=names", "--scope", "user=each")
+
+    def spent() -> int:
+        budget = limited.call("GET", "/v1/usage?user=Zo%C3%AB", key=secret).json["budgets"][0]
+        return int(budget["spent"]["amount"])
+
+    assert limited.chat(secret, user="Zoë").status == 200
+    once = wait_for("the first call", spent)
+    assert limited.chat(secret, headers={"x-faregate-user": "Zoë".encode().decode("latin-1")}).status == 200
+    wait_for("the second one", lambda: spent() > once)
+
+
 def test_a_files_limits_hold_while_they_stand_there(limited: Running) -> None:
     secret = limited.new_key("filed", "--team", "filed")
     path = Path(limited.environment["FAREGATE_CONFIG_DIR"]) / "limits.yaml"

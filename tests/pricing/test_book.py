@@ -212,6 +212,8 @@ def test_sizes_are_the_larger_ones() -> None:
     ("kind", "model", "why"),
     [
         ("openai", "gpt-4o-search-preview", "search fee"),
+        ("openrouter", "openai/gpt-4o-search-preview", "search fee"),
+        ("litellm", "openrouter/perplexity/sonar", "search fee"),
         ("openai", "gpt-99", "no price source knows it"),
         ("deepseek", "deepseek-chat", "time of day"),
         ("xai", "grok-voice-latest", "no meter counts what its price input_text_messages_kcount is of"),

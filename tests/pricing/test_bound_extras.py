@@ -97,6 +97,37 @@ def test_reasoning_beyond_the_callers_limit_is_held() -> None:
     assert grok.output_beyond == grok.context_window > 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "model", "beyond"),
+    [
+        ("xai", "grok-4.7-latest", True),
+        ("xai", "grok-4", True),
+        ("xai", "grok-3-mini", True),
+        ("xai", "grok-4-fast-reasoning", True),
+        ("xai", "grok-latest", True),
+        ("litellm", "xai/grok-4.7-latest", True),
+        ("openrouter", "x-ai/grok-4.7", True),
+        ("openrouter", "~x-ai/grok-latest", True),
+        ("xai", "grok-4-fast-non-reasoning", False),
+        ("xai", "grok-3", False),
+        ("openrouter", "openai/gpt-5", False),
+    ],
+)
+def test_a_reasoning_model_is_one_under_all_of_its_names(kind: str, model: str, beyond: bool) -> None:
+    """`grok-4.7-latest` had no room for its reasoning in the bound, and `grok-4.7` had."""
+    found = BOOK.sheet(kind, model)
+    assert found is not None
+    assert found.output_beyond == (found.context_window if beyond else 0)
+    assert bool(found.output_beyond) is beyond or found.unbounded
+
+
+def test_a_reasoning_model_of_unknown_size_has_no_bound() -> None:
+    found = BOOK.sheet("openrouter", "grok-3-mini")
+    assert found is not None
+    assert bound(found).nusd is None
+    assert "context window is not known" in bound(found).reason
+
+
 @pytest.mark.parametrize("model", ["sonar-deep-research"])
 def test_a_model_that_searches_on_its_own_has_no_bound(model: str) -> None:
     found = BOOK.sheet("perplexity", model)
