@@ -83,6 +83,9 @@ bench: $(STAMP) ## throughput, latency, recording delay, beside nginx and LiteLL
 test-faults: $(STAMP) ## kill campaigns, torn tails, full disks, SQL away (about half an hour)
 	$(BIN)/python -m benchmarks.faults
 
+test-limits: $(STAMP) ## 10^5 steps of holds, crashes, changed limits and a leaping clock against a model (STEPS=…)
+	LIMIT_MACHINE_STEPS=$(or $(STEPS),100000) $(BIN)/python -m pytest -q -n 0 tests/counters/test_limit_machine.py
+
 soak: $(STAMP) ## ten minutes of load with a fifth of the callers leaving: slopes of memory, descriptors, tasks
 	$(BIN)/python -m benchmarks.faults soak
 
@@ -90,7 +93,7 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 system-deps: ## Debian packages that benches, fault campaigns and screenshots use
-	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium pgbouncer gcc libc6-dev
+	apt-get update -qq && apt-get install -y -qq nginx-light strace wrk chromium pgbouncer postgresql gcc libc6-dev
 	command -v node >/dev/null && command -v npm >/dev/null || apt-get install -y -qq nodejs npm  # one from elsewhere does as well
 
 screenshots: $(STAMP) ## the console's pages as PNG, with demo data
@@ -127,3 +130,9 @@ $(PEERS)/granian/.installed: peers/upstream/locks/granian.lock
 
 test-peers: $(STAMP) $(PEERS)/granian/.installed ## the upstream clients against nginx, Node and Granian
 	$(BIN)/python -m pytest -q -p no:cacheprovider peers/upstream
+
+# ---------------------------------------------------------------- PostgreSQL and PgBouncer as the distribution ships them
+
+.PHONY: test-postgres
+test-postgres: $(STAMP) ## PgBouncer, Debian's PostgreSQL and every command of docs/postgresql.md (make system-deps)
+	$(BIN)/python -m pytest -q -p no:cacheprovider peers/postgres

@@ -39,6 +39,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "sql": (sql.campaign, 60),
     "disk": (disk.campaign, 1),
     "handover": (handover.campaign, 100),
+    "sqlhandover": (handover.on_postgres, 20),
     "goodbye": (goodbye.campaign, 1000),
     "slow": (slow.campaign, 1000),
     "upstreams": (upstreams.campaign, 1),

@@ -12,11 +12,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from live.database import postgres
 from live.raw_client import post_chat
 from live.running import Running, running, wait_for
 
 from benchmarks.campaign.books import missing, verified, witness_figures
-from benchmarks.campaign.steady import SteadyLoad
+from benchmarks.campaign.steady import Steady, SteadyLoad
 from gateway.channel.client import request
 from gateway.channel.messages import Restart, Restarted
 
@@ -38,53 +39,66 @@ _WORKER = re.compile(r"prepared in ([\d.]+) s, callers waited (\d+) ms")
 
 async def campaign(folder: Path, seed: int, count: int) -> list[str]:
     """Problems found; figures are printed."""
+    with running(folder) as server:
+        return await _restarts(server, seed, count)
+
+
+async def on_postgres(folder: Path, seed: int, count: int) -> list[str]:
+    """The same with keys and ledger in PostgreSQL."""
+    with postgres() as database, running(folder, database_url=database.url) as server:
+        return await _restarts(server, seed, count)
+
+
+async def _restarts(server: Running, seed: int, count: int) -> list[str]:
     chance = random.Random(seed)
     problems: list[str] = []
     prepared_s: list[float] = []
     paused_ms: list[int] = []
-    with running(folder) as server:
-        boss = await asyncio.to_thread(server.new_key, "boss", "--role", "admin")
-        secret = await asyncio.to_thread(server.new_key, "load", "--budget", "1000USD/month", "--rpm", "1000000")
-        hold = await _hold_nusd(server, boss)
-        load = SteadyLoad(server, secret, seed)
-        tight: dict[str, int] = {}
-        seen: dict[int, int] = {}
-        for number in range(count):
-            await asyncio.sleep(chance.uniform(0.2, 1.2))
-            key = await _new_key(server, boss, f"tight-{number}", HELD * hold)
-            tight[key] = HELD * hold
-            before = workers(server)
-            restarting = asyncio.ensure_future(
-                request(server.data_dir / "run" / "supervisor.sock", Restart(), RESTART_S)
-            )
-            await _new_worker(server, before, restarting)
-            contest = asyncio.ensure_future(_contest(server, key, seen))
-            restarted = await restarting
-            assert isinstance(restarted, Restarted)
-            if restarted.failed:
-                problems.append(f"restart {number + 1}: {restarted.failed}")
-            figures = _WORKER.search("\n".join(restarted.done))
-            if figures is not None:
-                prepared_s.append(float(figures.group(1)))
-                paused_ms.append(int(figures.group(2)))
-            problems.extend(await contest)
-            if number % 5 == 4:
-                print(f"  {number + 1} restarts, {load.seen.line()}", flush=True)
-        steady = await load.stop()
-        green, text = await verified(server)
-        overspent = await asyncio.to_thread(_overspent, server, tight)
-        print(f"  clients: {steady.line()}\n  budgets held across a restart: {len(tight)}, answers there {seen}")
-        print(f"  {_spread('prepared, s', prepared_s)}\n  {_spread('callers waited, ms', paused_ms)}")
-        print(f"  witness: {witness_figures(server)}\n{text}")
-        if not green:
-            problems.append("ledger verify is not green")
-        problems.extend(overspent)
-        problems.extend(f"a client noticed: {fault}" for fault in steady.faults)
-        problems.extend(f"{count} answers with {status}" for status, count in steady.statuses.items() if status != 200)
-        problems.extend(f"not in the ledger: {absent}" for absent in await missing(server, secret, steady))
-        problems.extend(f"in the log: {line}" for line in server.log().split("\n") if "Traceback" in line)
-        if server.stop() != 0:
-            problems.append("the server did not stop cleanly")
+    boss = await asyncio.to_thread(server.new_key, "boss", "--role", "admin")
+    secret = await asyncio.to_thread(server.new_key, "load", "--budget", "1000USD/month", "--rpm", "1000000")
+    hold = await _hold_nusd(server, boss)
+    load = SteadyLoad(server, secret, seed)
+    tight: dict[str, int] = {}
+    seen: dict[int, int] = {}
+    for number in range(count):
+        await asyncio.sleep(chance.uniform(0.2, 1.2))
+        key = await _new_key(server, boss, f"tight-{number}", HELD * hold)
+        tight[key] = HELD * hold
+        before = workers(server)
+        restarting = asyncio.ensure_future(request(server.data_dir / "run" / "supervisor.sock", Restart(), RESTART_S))
+        await _new_worker(server, before, restarting)
+        contest = asyncio.ensure_future(_contest(server, key, seen))
+        restarted = await restarting
+        assert isinstance(restarted, Restarted)
+        if restarted.failed:
+            problems.append(f"restart {number + 1}: {restarted.failed}")
+        figures = _WORKER.search("\n".join(restarted.done))
+        if figures is not None:
+            prepared_s.append(float(figures.group(1)))
+            paused_ms.append(int(figures.group(2)))
+        problems.extend(await contest)
+        if number % 5 == 4:
+            print(f"  {number + 1} restarts, {load.seen.line()}", flush=True)
+    steady = await load.stop()
+    print(f"  clients: {steady.line()}\n  budgets held across a restart: {len(tight)}, answers there {seen}")
+    print(f"  {_spread('prepared, s', prepared_s)}\n  {_spread('callers waited, ms', paused_ms)}")
+    problems.extend(await _books(server, secret, steady, tight))
+    if server.stop() != 0:
+        problems.append("the server did not stop cleanly")
+    return problems
+
+
+async def _books(server: Running, secret: str, steady: Steady, tight: dict[str, int]) -> list[str]:
+    """What is wrong in the ledger, with the clients or in the log, once the load has ended."""
+    green, text = await verified(server)
+    problems = await asyncio.to_thread(_overspent, server, tight)
+    print(f"  witness: {witness_figures(server)}\n{text}")
+    if not green:
+        problems.append("ledger verify is not green")
+    problems.extend(f"a client noticed: {fault}" for fault in steady.faults)
+    problems.extend(f"{count} answers with {status}" for status, count in steady.statuses.items() if status != 200)
+    problems.extend(f"not in the ledger: {absent}" for absent in await missing(server, secret, steady))
+    problems.extend(f"in the log: {line}" for line in server.log().split("\n") if "Traceback" in line)
     return problems
 
 

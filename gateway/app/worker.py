@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import nan
+from pathlib import Path
 
 from gateway import policies
 from gateway.api.bodies import BodyRoom
@@ -16,12 +18,14 @@ from gateway.api.exchange import AsgiApp
 from gateway.api.leaving import LeavingPlane
 from gateway.api.worker import Fold, Worker
 from gateway.bookkeeper.following import Forerunners
+from gateway.bookkeeper.standing import STATUS_NAME, read_status
 from gateway.cache import nothing
 from gateway.channel.client import Subscriber
+from gateway.channel.messages import Status
 from gateway.core.errors import ConfigInvalid
 from gateway.core.ids import make_id
 from gateway.core.members import discover_members
-from gateway.core.ports import Metrics
+from gateway.core.ports import Clock, Metrics
 from gateway.core.records import AnyRecord, Settle
 from gateway.counters.memory import MemoryEngine
 from gateway.dialects.discover import discover as discover_surfaces
@@ -88,6 +92,27 @@ def _gauge_connections(metrics: PrometheusMetrics, upstream: HttptoolsUpstream) 
         metrics.gauge(f"faregate_upstream_connections_{name}", meaning, partial(_summed, upstream, read))
 
 
+def _gauge_bookkeeping(metrics: PrometheusMetrics, status_file: Path, clock: Clock) -> None:
+    """What the bookkeeper last wrote of itself, for whoever reads metrics only. NaN as long as there is nothing."""
+
+    def gauge(name: str, meaning: str, read: Callable[[Status], float]) -> None:
+        def value() -> float:
+            status = read_status(status_file)
+            return nan if status is None else read(status)
+
+        metrics.gauge(f"faregate_{name}", meaning, value)
+
+    gauge("recording_delay_seconds", "Age of the newest usage in SQL; 0: all is there", lambda one: one.behind_ms / 1e3)
+    gauge("recording_behind_bytes", "Journal that is not in SQL yet", lambda one: one.behind_bytes)
+    gauge("dead_letters", "Records that SQL refused: must stay 0", lambda one: one.dead_letters)
+    gauge("store_errors", "Failed attempts to reach SQL", lambda one: one.store_errors)
+    gauge(
+        "bookkeeper_silent_seconds",
+        "Since when the bookkeeper says nothing; it should each second",
+        lambda one: max(clock.now_ms() - one.ts_ms, 0) / 1e3,
+    )
+
+
 def _summed(upstream: HttptoolsUpstream, read: Callable[[PoolCounts], int]) -> int:
     return sum(read(pool) for pool in upstream.counts())
 
@@ -119,6 +144,7 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
     metrics.gauge("faregate_tasks", "Tasks of the worker's event loop", lambda: len(asyncio.all_tasks()))
     upstream = HttptoolsUpstream()
     _gauge_connections(metrics, upstream)
+    _gauge_bookkeeping(metrics, settings.run_dir / STATUS_NAME, clock)
     surfaces = discover_surfaces()
     services = Services(
         clock=clock,

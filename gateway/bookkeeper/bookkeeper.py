@@ -54,6 +54,8 @@ class Bookkeeper:
         self._clock = clock
         self._sizes = JournalSizes(settings.segment_bytes, settings.journal_reserve_bytes, settings.journal_sync_ms)
         self._started_ms = clock.now_ms()
+        self._whole_ms = 0
+        """When nothing was seen to lack in SQL last: after an idle night, the first call is not late by that night."""
         self.loader = Loader(settings.journal_dir, ledger, clock, entropy)
         self.publisher = ConfigPublisher(config, settings.last_good_file, clock, settings.workers)
         self._folder: Folder | None = None
@@ -101,8 +103,11 @@ class Bookkeeper:
             asyncio.create_task(_again("retention", self._prune), name="bookkeeper retention"),
         ]
 
-    async def stop(self) -> None:
-        """Folds and loads what is there, closes journals whose process has gone; over within 5 s, SQL or not."""
+    async def stop(self, load: bool = True) -> None:
+        """Folds and loads what is there, closes journals whose process has gone; over within 5 s, SQL or not.
+
+        Without `load` the rest is left to a successor, who waits for this one's lock.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -111,17 +116,17 @@ class Bookkeeper:
         if self._folder is None:
             return
         try:
-            await self._finish()
+            await self._finish(load)
         finally:
             self._lock.close()
 
-    async def _finish(self) -> None:
+    async def _finish(self, load: bool) -> None:
         folder = self.folder
         folder.catch_up()
         await folder.adopt_orphans()
         await folder.save()
         limit_s = STOP_WITHOUT_SQL_S if self.loader.fault else STOP_S
-        if not await self.loader.drain(limit_s):
+        if load and not await self.loader.drain(limit_s):
             _log.warning("usage that is not in SQL yet stays in the journals: %s", self.loader.fault or "no time left")
         self._write_status()
         folder.close()
@@ -130,10 +135,13 @@ class Bookkeeper:
         now_ms = self._clock.now_ms()
         folder, loader = self.folder, self.loader
         missing = behind_bytes(folder.positions(), loader.positions, self._settings.segment_bytes)
+        if not missing:
+            self._whole_ms = now_ms
+        recorded_ms = max(loader.newest_ms or self._started_ms, self._whole_ms)
         faults = [*folder.faults.values(), *loader.journal_faults.values()]
         return Status(
             ts_ms=now_ms,
-            behind_ms=max(now_ms - (loader.newest_ms or self._started_ms), 0) if missing else 0,
+            behind_ms=max(now_ms - recorded_ms, 0) if missing else 0,
             behind_bytes=missing,
             loaded_records=loader.records,
             loaded_calls=loader.calls,
@@ -214,16 +222,25 @@ async def run_bookkeeper(
     entropy: Entropy,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """The bookkeeper as a process: until SIGTERM or SIGINT. `ready` is called once a worker may start."""
+    """The bookkeeper as a process: until SIGTERM or SIGINT, or SIGUSR1 when a successor waits: under load there is
+    always more to be written, and as long as this one goes on, nobody hears of a changed key. `ready` is called once a
+    worker may start."""
     stopping = asyncio.Event()
+    succeeded = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+
+    def hand_over() -> None:
+        succeeded.set()
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGUSR1, hand_over)
     bookkeeper = Bookkeeper(settings, ledger, config, clock, entropy)
     await bookkeeper.start()
     ready()
     await stopping.wait()
-    await bookkeeper.stop()
+    await bookkeeper.stop(load=not succeeded.is_set())
 
 
 async def take_lock(path: Path, wait_s: float = LOCK_WAIT_S) -> int:

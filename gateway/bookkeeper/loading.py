@@ -26,7 +26,8 @@ BATCH_S = 0.2
 IDLE_S = 0.02
 LIST_S = 0.25
 FIRST_RETRY_S = 0.1
-LAST_RETRY_S = 30.0
+LAST_RETRY_S = 5.0
+"""One attempt every few seconds costs a server that is coming up nothing; people are waiting for its figures."""
 
 _LISTING = b""
 """The key of a fault that is of no journal in particular."""

@@ -123,6 +123,6 @@ class RemotePublisher:
         try:
             answer = await request(self._path, Publish(revision, tuple(deltas), policy), PUBLISH_TIMEOUT_S)
         except ChannelBroken as error:
-            _log.info("revision %d was not handed to the workers, who will ask for it: %s", revision, error)
+            _log.debug("revision %d was not handed to the workers, who will ask for it: %s", revision, error)
             return False
         return isinstance(answer, Published) and answer.acknowledged

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import ConfigInvalid, StoreUnavailable
-from gateway.settings import Settings, unknown_variables
+from gateway.settings import Settings, bundled, unknown_variables
 from gateway.supervisor import ChildSpec, Supervisor, bind
 from gateway.system import lock_data_folder
 
@@ -41,8 +41,8 @@ def check(settings: Settings) -> None:
     routes = settings.config_dir / "routes.yaml"
     if not routes.exists():
         raise ConfigInvalid(
-            f"There is no {routes}. Copy the example that ships with Faregate, or set FAREGATE_CONFIG_DIR to its "
-            "folder; `faregate config validate` checks it."
+            f"There is no {routes}. Copy {bundled('policies') / 'routes.yaml'} and adapt it, or set "
+            "FAREGATE_CONFIG_DIR to the folder that has one; `faregate config validate` checks it."
         )
 
 

@@ -295,7 +295,7 @@ async def _verify(settings: Settings, witness: Path | None) -> VerifyReport:
     rows = None if witness is None else list(_witness_rows(witness))
     if not settings.database_url and not sqlite_file(settings.data_dir, "ledger").exists():
         return await verify_books(settings.journal_dir, settings.checkpoint_file, None, rows)
-    engine = open_engine(settings.database_url, settings.data_dir, "ledger")
+    engine = open_engine(settings.database_url, settings.data_dir, "ledger", command_timeout_s=None)
     try:
         return await verify_books(settings.journal_dir, settings.checkpoint_file, SqlLedgerProof(engine), rows)
     finally:

@@ -11,6 +11,8 @@ Every error that means "SQL did not answer" leaves this module as StoreUnavailab
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -49,6 +51,22 @@ _BAD_DATA_STATES = ("22", "23", "54")
 _MOVED = "23514"
 """Check violation. No table of ours has a check: a partition was made while the row was on its way to the default one.
 The same row is taken when it comes again."""
+_NO_DATABASE = "create the database first, as docs/postgresql.md shows; a PgBouncer names it under [databases], too"
+_NEVER_CREATED = "if the schema was never created, run: faregate db upgrade"
+_ADVICE = {
+    "3D000": _NO_DATABASE,
+    "28P01": "FAREGATE_DATABASE_URL has the role and its password",
+    "28000": "FAREGATE_DATABASE_URL has the role, pg_hba.conf says how it may come in",
+    "42501": "docs/postgresql.md has the grants under “Two roles”",
+    "42P01": _NEVER_CREATED,
+    "3F000": _NEVER_CREATED,
+}
+"""What to do about a refusal, by its SQLSTATE."""
+_ADVICE_BY_WORDS = {
+    "no such table": _NEVER_CREATED,
+    'no such database|^database ".*" does not exist': _NO_DATABASE,
+}
+"""The same where the state says nothing: SQLite has none, PgBouncer's is always that of a protocol violation."""
 
 
 def schema_of(part: Part) -> str:
@@ -60,8 +78,11 @@ def sqlite_file(data_dir: Path, part: Part) -> Path:
     return data_dir / f"{part}.db"
 
 
-def open_engine(url: str, data_dir: Path, part: Part) -> AsyncEngine:
-    """An engine for one part. `url` empty: SQLite in `data_dir`, else `postgresql://…`. Connects on first use.
+def open_engine(
+    url: str, data_dir: Path, part: Part, command_timeout_s: float | None = COMMAND_TIMEOUT_S
+) -> AsyncEngine:
+    """An engine for one part. `url` empty: SQLite in `data_dir`, else `postgresql://…`. Connects on first use. A
+    statement may take `command_timeout_s` on PostgreSQL, None: as long as it wants, for those that read whole tables.
 
     Raises ConfigInvalid for a URL that is neither. `await engine.dispose()` when done, in the loop that used it.
     """
@@ -76,7 +97,7 @@ def open_engine(url: str, data_dir: Path, part: Part) -> AsyncEngine:
             f"FAREGATE_DATABASE_URL starts with {parsed.drivername!r}: only postgresql:// is known; "
             "leave it empty for SQLite in the data folder"
         )
-    return _open_postgres(parsed, part)
+    return _open_postgres(parsed, part, command_timeout_s)
 
 
 def is_sqlite(engine: AsyncEngine | AsyncConnection | Connection) -> bool:
@@ -86,7 +107,7 @@ def is_sqlite(engine: AsyncEngine | AsyncConnection | Connection) -> bool:
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection with a transaction of its own for reads: one consistent view. Raises StoreUnavailable."""
-    with store_errors():
+    with store_errors(engine):
         async with engine.connect() as connection, connection.begin():
             yield connection
 
@@ -98,7 +119,7 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     SQLite takes its write lock at the start (BEGIN IMMEDIATE): a transaction that reads first and then wants to
     write would fail at once when another process has written in between, whatever the busy timeout.
     """
-    with store_errors():
+    with store_errors(engine):
         async with engine.connect() as connection:
             writer = await connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             async with writer.begin():
@@ -111,19 +132,19 @@ def insert_into(engine: AsyncEngine | AsyncConnection, table: Table) -> Any:
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
+def store_errors(engine: AsyncEngine) -> Iterator[None]:
     """Maps "SQL did not answer" to StoreUnavailable; lets errors that blame the data through."""
     try:
         yield
     except (sa_exc.SQLAlchemyError, OSError, TimeoutError) as error:
         if is_data_fault(error):
             raise
-        raise StoreUnavailable(_explain(error)) from error
+        raise StoreUnavailable(_explain(error, engine)) from error
     except Exception as error:
         # At connect time asyncpg's own errors arrive unwrapped.
         if type(error).__module__.partition(".")[0] != "asyncpg" or is_data_fault(error):
             raise
-        raise StoreUnavailable(_explain(error)) from error
+        raise StoreUnavailable(_explain(error, engine)) from error
 
 
 def is_data_fault(error: BaseException) -> bool:
@@ -145,14 +166,15 @@ def is_data_fault(error: BaseException) -> bool:
     )
 
 
-def _explain(error: BaseException) -> str:
+def _explain(error: BaseException, engine: AsyncEngine) -> str:
     """One line for people, without statement, parameters or password."""
     original = getattr(error, "orig", None) or error
-    first = str(original).strip().split("\n")[0]
-    name = type(original).__name__
-    if "no such table" in first or "UndefinedTable" in first or "does not exist" in first:
-        first += "; if the schema was never created, run: faregate db upgrade"
-    return f"SQL did not answer: {name}: {first}" if first else f"SQL did not answer: {name}"
+    name, first = type(original).__name__, str(original).strip().split("\n")[0]
+    if isinstance(original, socket.gaierror):
+        first = f"no address is known for the host {engine.url.host!r} of FAREGATE_DATABASE_URL"
+    by_words = (advice for words, advice in _ADVICE_BY_WORDS.items() if re.search(words, first))
+    advice = _ADVICE.get(getattr(original, "sqlstate", None) or "") or next(by_words, "")
+    return f"SQL did not answer: {name}" + (f": {first}" if first else "") + (f"; {advice}" if advice else "")
 
 
 # ---------------------------------------------------------------- SQLite
@@ -200,7 +222,7 @@ def _open_sqlite(data_dir: Path, part: Part) -> AsyncEngine:
 # ---------------------------------------------------------------- PostgreSQL
 
 
-def _open_postgres(url: URL, part: Part) -> AsyncEngine:
+def _open_postgres(url: URL, part: Part, command_timeout_s: float | None) -> AsyncEngine:
     plain, arguments = driver_arguments(url)
     return create_async_engine(
         plain.set(drivername="postgresql+asyncpg"),
@@ -215,7 +237,7 @@ def _open_postgres(url: URL, part: Part) -> AsyncEngine:
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": _unnamed,
             "timeout": CONNECT_TIMEOUT_S,
-            "command_timeout": COMMAND_TIMEOUT_S,
+            "command_timeout": command_timeout_s,
             **arguments,
         },
     )

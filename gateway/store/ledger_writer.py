@@ -159,10 +159,11 @@ class LedgerWriter:
         """
         ids = sorted({entry.journal_id for entry in batch})
         table = JOURNAL_CURSOR.c
-        locked = select(table.journal_id, table.seq).where(table.journal_id.in_(sorted({*ids, *self._reached})))
+        reached = dict(self._reached)  # as of before the question: another load may go further while it is answered
+        locked = select(table.journal_id, table.seq).where(table.journal_id.in_(sorted({*ids, *reached})))
         locked = locked.order_by(table.journal_id).with_for_update()
         stored = {row.journal_id: row.seq for row in await connection.execute(locked)}
-        if any(stored.get(journal_id, -1) < seq for journal_id, seq in self._reached.items()):
+        if any(stored.get(journal_id, -1) < seq for journal_id, seq in reached.items()):
             raise _Rewound
         missing = [journal_id for journal_id in ids if journal_id not in stored]
         if missing:

@@ -18,6 +18,8 @@ VARIABLE = "FAREGATE_DATABASE_URL"
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _PASSED_ON = ("host", "port", "target_session_attrs", "passfile")
 _OURS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name", "pgbouncer")
+_ALSO_CALLED = {"ssl": "sslmode", "timeout": "connect_timeout"}
+"""What other drivers call it."""
 SYSTEM_ROOTS = "system"
 """What `sslrootcert` is where the machine's own certificate authorities are meant; the default, too."""
 
@@ -27,8 +29,8 @@ def driver_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
     given = {name: value for name, value in url.query.items() if name in _OURS}
     unknown = sorted(set(url.query) - set(_OURS) - set(_PASSED_ON))
     if unknown:
-        near = get_close_matches(unknown[0], (*_OURS, *_PASSED_ON), n=1)
-        hint = f"; did you mean {near[0]}?" if near else f": known are {', '.join(sorted((*_OURS, *_PASSED_ON)))}"
+        near = _near(unknown[0])
+        hint = f"; did you mean {near}?" if near else f": known are {', '.join(sorted((*_OURS, *_PASSED_ON)))}"
         raise ConfigInvalid(f"{VARIABLE} has the parameter {unknown[0]!r}{hint}")
     single: dict[str, str] = {}
     for name, value in given.items():
@@ -44,6 +46,11 @@ def driver_arguments(url: URL) -> tuple[URL, dict[str, Any]]:
         arguments["server_settings"] = {"application_name": single["application_name"]}
     # pgbouncer=1, as other drivers want it, changes nothing: what a pooler needs is always done.
     return url.difference_update_query(list(_OURS)), arguments
+
+
+def _near(name: str) -> str:
+    """What an unknown parameter may stand for, or nothing."""
+    return _ALSO_CALLED.get(name) or "".join(get_close_matches(name, (*_OURS, *_PASSED_ON), n=1))
 
 
 def _seconds(text: str) -> float:

@@ -32,7 +32,7 @@ class SumMismatch(msgspec.Struct, frozen=True):
 
 
 class StoredAttempt(msgspec.Struct, frozen=True):
-    """An attempt of one journal as SQL has it. `ends` counts its postings as an attempt; sums are of its lines."""
+    """An attempt of one journal as SQL has it. `ends` counts its postings as an attempt."""
 
     attempt_id: bytes
     seq: int
@@ -40,8 +40,6 @@ class StoredAttempt(msgspec.Struct, frozen=True):
     outcome: str
     list_nusd: int | None
     effective_nusd: int | None
-    lines_list_nusd: int
-    lines_effective_nusd: int
     input_tokens: int
     output_tokens: int
 
@@ -61,8 +59,9 @@ class StoredCounts(msgspec.Struct, frozen=True):
 class SqlLedgerProof:
     """Reads for verification. Slow by design: whole tables, one consistent view a question. Raises StoreUnavailable."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, rows_at_once: int = ROWS_AT_ONCE) -> None:
         self._engine = engine
+        self._rows_at_once = rows_at_once
 
     async def verify_sums(self) -> list[SumMismatch]:
         """Groups (org, team, key, model asked, UTC day) in which rollups are not the sums of calls and lines.
@@ -151,10 +150,12 @@ class SqlLedgerProof:
             rows = await connection.execute(query)
             return [(row.journal_id, row.seq, row.reason, row.detail) for row in rows]
 
-    async def attempts_of(self, journal_id: bytes, from_seq: int = 0) -> AsyncIterator[StoredAttempt]:
-        """Every attempt held in a journal from a seq on, with its end, in the order of their HOLDs."""
-        after = from_seq - 1
-        lines = _line_sums().where(LEDGER_LINE.c.journal_id == journal_id).subquery()
+    async def attempts_of(self, journal_id: bytes, from_seq: int, through_seq: int) -> AsyncIterator[StoredAttempt]:
+        """Every attempt held in a journal between two seqs, both included, with its end, in the order of their ids.
+
+        Pages follow the primary key, so that the whole is one walk through it, however long the journal is.
+        """
+        after = b""
         while True:
             query = (
                 select(
@@ -162,18 +163,20 @@ class SqlLedgerProof:
                     ATTEMPT.c.attempt_id,
                     POSTING.c.outcome,
                     *(POSTING.c[word] for word in ("list_nusd", "effective_nusd", "input_tokens", "output_tokens")),
-                    lines.c.list_nusd.label("lines_list_nusd"),
-                    lines.c.effective_nusd.label("lines_effective_nusd"),
                 )
-                .select_from(ATTEMPT.outerjoin(POSTING, _is_end()).outerjoin(lines, _same_posting(lines.c)))
-                .where(ATTEMPT.c.journal_id == journal_id, ATTEMPT.c.seq > after)
-                .order_by(ATTEMPT.c.seq)
-                .limit(ROWS_AT_ONCE)
+                .select_from(ATTEMPT.outerjoin(POSTING, _is_end()))
+                .where(
+                    ATTEMPT.c.attempt_id > after,
+                    ATTEMPT.c.journal_id == journal_id,
+                    ATTEMPT.c.seq.between(from_seq, through_seq),
+                )
+                .order_by(ATTEMPT.c.attempt_id)
+                .limit(self._rows_at_once)
             )
             async with reading(self._engine) as connection:
                 rows = (await connection.execute(query)).all()
             for row in rows:
-                after = row.seq
+                after = row.attempt_id
                 yield StoredAttempt(
                     attempt_id=row.attempt_id,
                     seq=row.seq,
@@ -181,12 +184,10 @@ class SqlLedgerProof:
                     outcome=row.outcome or "",
                     list_nusd=row.list_nusd,
                     effective_nusd=row.effective_nusd,
-                    lines_list_nusd=int(row.lines_list_nusd or 0),
-                    lines_effective_nusd=int(row.lines_effective_nusd or 0),
                     input_tokens=row.input_tokens or 0,
                     output_tokens=row.output_tokens or 0,
                 )
-            if len(rows) < ROWS_AT_ONCE:
+            if len(rows) < self._rows_at_once:
                 return
 
 

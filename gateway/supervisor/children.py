@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.system import READY_FD_VARIABLE
-
-PREPARED, READY = b"p", b"1"
+from gateway.system import READY, READY_FD_VARIABLE
 
 LOG = logging.getLogger("faregate.supervisor")
 
@@ -103,13 +102,13 @@ class Child:
             await asyncio.gather(*waits, return_exceptions=True)
         return event.is_set()
 
-    async def stop(self, timeout_s: float) -> None:
-        """SIGTERM, and SIGKILL when it does not end in time."""
+    async def stop(self, timeout_s: float, number: int = signal.SIGTERM) -> None:
+        """SIGTERM or another signal that ends it, and SIGKILL when it does not end in time."""
         process = self.process
         if process is None or process.returncode is not None:
             return
         self.told_to_stop = True
-        process.terminate()
+        process.send_signal(number)
         try:
             await asyncio.wait_for(process.wait(), timeout_s)
         except TimeoutError:

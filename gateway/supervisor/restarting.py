@@ -100,7 +100,7 @@ async def _replace_bookkeeper(house: Household) -> str:
         begun_s = _now_s()
         old.leaving = True
         house.bookkeeper = new
-        await old.stop(STOP_S)
+        await old.stop(STOP_S, signal.SIGUSR1)
         ready = await new.reaches(new.ready, PREPARE_S)
         house.keep(new)
     if not ready:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from bookkeeper.test_publishing import Config
 from bookkeeper.world import CLOCK, COUNTER, ENTROPY, HANG_S, Worker, settings_of, until, worker
 from gateway.bookkeeper.bookkeeper import Bookkeeper
 from gateway.bookkeeper.checkpoint import current_books
+from gateway.bookkeeper.loading import Cursor, Loaded
 from gateway.bookkeeper.standing import STATUS_NAME, behind_bytes, read_status
 from gateway.bookkeeper.verify import verify
 from gateway.channel.client import RemotePublisher, request
 from gateway.channel.messages import Adopt, Adopted, AskStatus, Status
+from gateway.core.records import Entry
 from gateway.journal.folder import list_journals
 from gateway.journal.reader import Position
 from gateway.settings import Settings
@@ -28,6 +30,7 @@ from gateway.store import migrate
 from gateway.store.engine import open_engine
 from gateway.store.ledger_writer import LedgerWriter
 from gateway.store.queries_verify import SqlLedgerProof
+from gateway.system import SystemClock
 
 __all__ = ["postgres_database", "postgres_server", "proxy", "store"]
 
@@ -38,12 +41,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def keeping(settings: Settings, url: str = "") -> AsyncIterator[Bookkeeper]:
+async def keeping(settings: Settings, url: str = "", clock: SystemClock = CLOCK) -> AsyncIterator[Bookkeeper]:
     await migrate.upgrade(url, settings.data_dir, "ledger")
     engine = open_engine(url, settings.data_dir, "ledger")
     config = Config()
     config.set_policy()
-    bookkeeper = Bookkeeper(settings, LedgerWriter(engine), config, CLOCK, ENTROPY)  # type: ignore[arg-type]
+    bookkeeper = Bookkeeper(settings, LedgerWriter(engine), config, clock, ENTROPY)  # type: ignore[arg-type]
     await bookkeeper.start()
     try:
         yield bookkeeper
@@ -118,6 +121,34 @@ async def test_the_recording_delay_is_said_while_sql_is_away(
             proxy.mend()
             await until(lambda: bookkeeper.loader.calls == 12)
             assert (await status_of(settings)).behind_ms == 0
+
+
+class Moved(SystemClock):
+    """The machine's clock, ahead by `ms`."""
+
+    ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ms
+
+
+async def test_a_night_without_calls_is_no_recording_delay(
+    postgres_database: str, proxy: Proxy, settings: Settings
+) -> None:
+    clock = Moved()
+    async with keeping(settings, proxy.url(postgres_database), clock) as bookkeeper:
+        with worker(settings) as writer:
+            writer.calls(2)
+            await until(lambda: bookkeeper.loader.calls == 2)
+            clock.ms = 36_000_000
+            assert bookkeeper.status().behind_ms == 0
+            proxy.cut()
+            writer.calls(1)
+            await until(lambda: bookkeeper.status().behind_bytes)
+            assert bookkeeper.status().behind_ms < 5_000
+            clock.ms = 72_000_000
+            assert bookkeeper.status().behind_ms >= 36_000_000, "and SQL away for a night is one"
+            proxy.mend()
 
 
 async def test_a_stop_is_over_in_time_without_sql_and_nothing_is_lost(
@@ -235,6 +266,50 @@ async def test_sigterm_loads_the_rest_and_ends(settings: Settings, tmp_path: Pat
         assert await running.wait() == 0
     if await calls_in_sql(settings) != 500:
         await stopped(settings, tmp_path, 500)
+
+
+class Stuck:
+    """A ledger that never has written a batch, as under a load that never ends."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def cursors(self) -> Mapping[bytes, Cursor]:
+        return {}
+
+    async def load(self, batch: Sequence[Entry]) -> Loaded:
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError("an event nobody sets was set")
+
+
+async def test_a_successor_is_left_what_is_not_loaded(settings: Settings) -> None:
+    """While this one went on loading, nobody would publish a changed key."""
+    config, stuck = Config(), Stuck()
+    config.set_policy()
+    first = Bookkeeper(settings, stuck, config, CLOCK, ENTROPY)  # type: ignore[arg-type]
+    await first.start()
+    with worker(settings) as writer:
+        writer.calls(5)
+        await until(lambda: stuck.asked == 1)
+        await first.stop(load=False)
+        assert stuck.asked == 1
+        writer.calls(5)
+        async with keeping(settings) as second:
+            await until(lambda: second.loader.calls == 10)
+
+
+async def test_sigusr1_ends_it_for_a_successor_that_waits(settings: Settings, tmp_path: Path) -> None:
+    """Three in a row while calls end all the time: each goes on where the one before it was."""
+    with worker(settings) as writer:
+        for _ in range(3):
+            async with process(tmp_path) as running:
+                for _ in range(10):
+                    writer.calls(10)
+                    await asyncio.sleep(0.01)
+                running.send_signal(signal.SIGUSR1)
+                assert await running.wait() == 0
+    await stopped(settings, tmp_path, 300)
 
 
 async def test_killed_again_and_again_it_counts_everything_once(settings: Settings, tmp_path: Path) -> None:

@@ -127,10 +127,11 @@ class Proxy:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         folder = self._target.query.get("host")
+        port = self._target.port or int(str(self._target.query.get("port", 5432)))
         if isinstance(folder, str):
-            upstream = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{self._target.port or 5432}")
+            upstream = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{port}")
         else:
-            upstream = await asyncio.open_connection(self._target.host, self._target.port or 5432)
+            upstream = await asyncio.open_connection(self._target.host, port)
         both = {writer, upstream[1]}
         self._writers |= both
         try:

@@ -120,7 +120,8 @@ async def test_journals_of_several_workers_share_rollups(ledger: Ledger) -> None
 
     async def load(book: Book, first: int) -> None:
         for number in range(first, first + 30):
-            await ledger.writer.load(book.call(number, key_id=f"key_{number % 4}"))
+            loaded = await ledger.writer.load(book.call(number, key_id=f"key_{number % 4}"))
+            assert (loaded.calls, loaded.rewound) == (1, False)
 
     await asyncio.gather(load(books[0], 100), load(books[1], 200))
     totals = await ledger.totals()

@@ -232,10 +232,24 @@ async def test_the_sums_agree_and_the_counts_are_right(engine: AsyncEngine) -> N
     assert (counts.calls, counts.attempts, counts.postings) == (92, 121, 120)
     assert (counts.open_attempts, counts.unended_calls, counts.orphan_lines, counts.wrong_totals) == (1, 1, 0, 0)
     assert await proof.cursors() == {book.journal_id: book.seq}
-    attempts = [attempt async for attempt in proof.attempts_of(book.journal_id)]
+    attempts = [attempt async for attempt in proof.attempts_of(book.journal_id, 1, book.seq)]
     assert len(attempts) == 121
     assert [one.ends for one in attempts].count(0) == 1
-    assert all(one.lines_effective_nusd == one.effective_nusd for one in attempts if one.effective_nusd is not None)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 60, 121, 122])
+async def test_attempts_of_a_journal_are_there_once_whatever_the_page(engine: AsyncEngine, rows_at_once: int) -> None:
+    book = await a_mixed_ledger(engine)
+    other = Book(ident(900_000))
+    await LedgerWriter(engine).load(other.call(700_000))
+    proof = SqlLedgerProof(engine, rows_at_once)
+    whole = [one async for one in SqlLedgerProof(engine).attempts_of(book.journal_id, 1, book.seq)]
+    assert [one async for one in proof.attempts_of(book.journal_id, 1, book.seq)] == whole
+    assert len({one.attempt_id for one in whole}) == len(whole) == 121
+    seqs = sorted(one.seq for one in whole)
+    some = [one.seq async for one in proof.attempts_of(book.journal_id, seqs[20], seqs[90])]
+    assert sorted(some) == seqs[20:91]
+    assert len([one async for one in proof.attempts_of(other.journal_id, 1, other.seq)]) == 1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_verification_is_what_it_says(query: str, checks_name: bool, verifies: s
     ("query", "says"),
     [
         ("sslmod=verify-full", "did you mean sslmode"),
+        ("ssl=true", "did you mean sslmode"),
         ("colour=blue", "known are"),
         ("sslmode=maybe", "sslmode='maybe'"),
         ("sslmode=require&sslmode=disable", "more than once"),
