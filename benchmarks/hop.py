@@ -83,6 +83,7 @@ if __name__ == "__main__":
         loop="uvloop",
         lifespan="off",
         access_log=False,
+        server_header=False,
         log_level="warning",
         backlog=4096,
     )
