@@ -82,7 +82,7 @@ PROOFS: tuple[Proof, ...] = (
     Proof("mistral", "litellm", "/v1", "mistral-small-latest", variant="unasked"),
     _aimock("nvidia", "/v1", "meta/llama-3.1-8b-instruct", "nvidia/nv-embed-v1"),
     _aimock("openrouter", "/api/v1", "openai/gpt-4o-mini", "openai/text-embedding-3-small", reports_cost=True),
-    _llmock("perplexity", "/perplexity/v1", "sonar", "pplx-embed-v1-4b", embed_server="aimock", priced=False),
+    _llmock("perplexity", "/perplexity/v1", "sonar", "pplx-embed-v1-4b", embed_server="aimock", priced=True),
     _llmock("together", "/together/v1", "openai/gpt-oss-20b", "BAAI/bge-base-en-v1.5", embed_server="aimock"),
     _llmock("xai", "/xai/v1", "grok-4-fast"),
     # on one's own machines
