@@ -95,11 +95,7 @@ async def _send(
 ) -> Answer:
     row = attempt.target.row
     request = _request(passage, services, exchange, composed, attempt)
-    asked_ns = services.clock.monotonic_ns()
-    try:
-        reply = await services.upstream.send(request, attempt.mark_sent)
-    finally:
-        passage.waited_ns += services.clock.monotonic_ns() - asked_ns
+    reply = await waited(passage, services, services.upstream.send(request, attempt.mark_sent))
     said = reply.headers
     attempt.status = reply.status
     attempt.upstream_id = row.upstream_id(said)

@@ -37,8 +37,7 @@ async def relay_whole(passage: Passage, services: Services, exchange: Exchange, 
     else:
         outcome, cause = "client_gone" if gone else "error", f"http_{answer.status}"
         conclude(passage, services, attempt, "error", cause, outcome, answer.status, attempt.error_code)
-    if services.settings.power:
-        await synced(passage, services)
+    await synced(passage, services)
     if exchange.started:  # heartbeats of an earlier attempt: what is no stream can only be told as an error
         provider = attempt.target.provider.name
         no_stream = UpstreamStreamError(f"The provider {provider} answered {answer.status} and no stream.")
