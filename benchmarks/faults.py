@@ -17,7 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from benchmarks.campaign import (
+    agents,
     clock,
+    crowd,
     disk,
     ends,
     goodbye,
@@ -46,6 +48,8 @@ PARTS: dict[str, tuple[Part, int]] = {
     "ends": (ends.campaign, 1),
     "sqlcuts": (sqlcuts.campaign, 40),
     "clock": (clock.campaign, 1),
+    "crowd": (crowd.campaign, 60),
+    "agents": (agents.campaign, 1),
     "storm": (storm.campaign, 5),
     "soak": (soak.campaign, 10),
 }

@@ -27,18 +27,26 @@ def serving(pooled: Bouncer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 async def test_this_pooler_breaks_who_keeps_prepared_statements(pooled: Bouncer) -> None:
-    """The trap is sharp: a client that is not careful fails here."""
-    clients = [await asyncpg.connect(pooled.url()) for _ in range(6)]
+    """The trap is sharp: a client that is not careful fails here. It prepares a statement, others then take the server
+    connections that are free, and it is given one that does not know the statement."""
+    careless, *others = [await asyncpg.connect(pooled.url()) for _ in range(3)]
 
-    async def ask(client: asyncpg.Connection, number: int) -> None:
-        for again in range(20):
-            async with client.transaction():
-                await client.fetchval(f"SELECT {number % 2} + $1::int", again)
+    async def ask() -> None:
+        async with careless.transaction():
+            await careless.fetchval("SELECT $1::int", 1)
 
-    done = await asyncio.gather(*(ask(client, number) for number, client in enumerate(clients)), return_exceptions=True)
-    for client in clients:
-        client.terminate()
-    assert [one for one in done if isinstance(one, asyncpg.PostgresError)]
+    async def ask_beside_others() -> None:
+        for other in others:  # the connection used last is given first
+            await other.execute("BEGIN")
+            await ask()
+
+    try:
+        await ask()
+        with pytest.raises(asyncpg.PostgresError, match="prepared statement"):
+            await ask_beside_others()
+    finally:
+        for client in (careless, *others):
+            client.terminate()
 
 
 def test_every_command_and_a_whole_server(serving: Running) -> None:
