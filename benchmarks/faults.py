@@ -25,6 +25,7 @@ from benchmarks.campaign import (
     goodbye,
     handover,
     kills,
+    machine,
     slow,
     soak,
     sql,
@@ -49,6 +50,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "sqlcuts": (sqlcuts.campaign, 40),
     "clock": (clock.campaign, 1),
     "crowd": (crowd.campaign, 60),
+    "machine": (machine.campaign, 300),
     "agents": (agents.campaign, 1),
     "storm": (storm.campaign, 5),
     "soak": (soak.campaign, 10),
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; none: all but soak")
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument(
-        "--count", type=int, help="kills, writes, seconds, restarts, clients or rounds instead of the usual number"
+        "--count", type=int, help="kills, writes, seconds, steps, restarts or clients instead of the usual number"
     )
     parser.add_argument("--minutes", type=int, help="how long storm and soak go on instead of their usual time")
     chosen = parser.parse_args()
