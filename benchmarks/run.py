@@ -27,12 +27,13 @@ from benchmarks.part_requests import bodies, requests
 from benchmarks.part_streams import streams
 from benchmarks.report import page
 from benchmarks.results import DOCS, Results, Section, load_now, new_run
-from benchmarks.steps import step_costs
+from benchmarks.steps import limit_costs, shrink_us, step_costs
 
 
 def steps(bench: Bench) -> Section:
     """CPU of the path's own functions."""
-    return {"steps_us": step_costs()}
+    by_limits = {str(count): costs for count, costs in limit_costs().items()}
+    return {"steps_us": step_costs(), "limits_us": by_limits, "shrink_us": shrink_us()}
 
 
 PARTS: dict[str, Callable[[Bench], Section]] = {

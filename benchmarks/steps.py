@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from gateway.core.config import Policy
 from gateway.core.ids import make_id
 from gateway.core.limits import Limit, Unit, Window, WindowKind
 from gateway.core.ports import Composed
+from gateway.core.usage import Meter, Usage, UsageSource
 from gateway.counters.memory import MemoryEngine
 from gateway.dialects.discover import discover as surfaces
 from gateway.exporters.prometheus import PrometheusMetrics
@@ -32,6 +34,7 @@ from gateway.flow.identify import identify
 from gateway.flow.reserve import reserve
 from gateway.flow.services import PathSettings, Services
 from gateway.flow.settle import conclude
+from gateway.flow.shrink import shrink
 from gateway.flow.state import Attempt, Passage
 from gateway.journal.writer import JournalWriter
 from gateway.limits.wants import Wants
@@ -51,12 +54,38 @@ ROUTES = (
     "providers:\n  instant: {kind: simulated, base_url: 'http://127.0.0.1:1/v1'}\nmodels: {bench: instant/sim-small}\n"
 )
 _BODY = BODY.encode()
+EARLY = Usage(meters={Meter.INPUT: len(_BODY) // 4}, source=UsageSource.PROVIDER)
+"""What a provider that counts first says of the bench's prompt."""
 
 
-def step_costs() -> dict[str, float]:
-    """Median µs per call and step."""
+MATCHING = (1, 5, 50)
+"""How many limits match a call in `limit_costs`."""
+LIMIT_ROUNDS = 4_000
+SHRINKS = 2_000
+
+
+def step_costs(rounds: int = ROUNDS) -> dict[str, float]:
+    """Median µs per call and step, of a key with one request limit and two budgets."""
     with tempfile.TemporaryDirectory(prefix="fgs") as folder:
-        return _Bench(Path(folder)).run()
+        costs = _Bench(Path(folder), _usual_limits).run(rounds)
+    del costs["price"]  # settle has it in it
+    return costs
+
+
+def limit_costs(rounds: int = LIMIT_ROUNDS) -> dict[int, dict[str, float]]:
+    """Median µs of the steps that limits are part of, by how many of them match: as many on requests as on money."""
+    found = {}
+    for count in MATCHING:
+        with tempfile.TemporaryDirectory(prefix="fgs") as folder:
+            costs = _Bench(Path(folder), partial(_many_limits, count)).run(rounds)
+        found[count] = {name: costs[name] for name in ("admit", "reserve", "settle", "price")}
+    return found
+
+
+def shrink_us(shrinks: int = SHRINKS) -> float:
+    """Median µs of shrinking a hold of two budgets once its prompt is known: once a stream that tells it early."""
+    with tempfile.TemporaryDirectory(prefix="fgs") as folder:
+        return _Bench(Path(folder), _usual_limits).shrink_us(shrinks)
 
 
 class _Present:
@@ -72,12 +101,12 @@ class _Present:
 
 
 class _Bench:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits_of: Callable[[str], tuple[Limit, ...]]) -> None:
         clock, entropy = SystemClock(), SystemEntropy()
         peppers = Peppers({1: entropy.bytes(32)})
         minted = peppers.mint(entropy, "live")
         ring = MemoryKeyRing(peppers, entropy.bytes(32))
-        ring.load((_key(minted.key_id, minted.version, minted.digest),), 1, clock.now_ms())
+        ring.load((_key(minted.key_id, minted.version, minted.digest, limits_of),), 1, clock.now_ms())
         self.headers = {"authorization": f"Bearer {minted.text}", "content-type": "application/json"}
         self.policy: Policy = compile_policy(ROUTES, "routes.yaml", providers(), PriceBook().sheets_for)
         self.surface = surfaces()["chat.completions"]
@@ -107,11 +136,20 @@ class _Bench:
         )
         self.spent: dict[str, list[int]] = {}
 
-    def run(self) -> dict[str, float]:
-        for _ in range(ROUNDS):
+    def run(self, rounds: int) -> dict[str, float]:
+        for _ in range(rounds):
             self._call()
         self.journal.close()
-        return {name: sorted(times)[len(times) // 2] / 1000 for name, times in self.spent.items()}
+        return {name: _median_us(times) for name, times in self.spent.items()}
+
+    def shrink_us(self, shrinks: int) -> float:
+        for _ in range(shrinks):
+            passage, attempt = self._begun()
+            self._timed("shrink", partial(shrink, passage, self.services, attempt, EARLY))
+            assert attempt.hold.bound_nusd is not None
+            self._settle(passage, attempt)
+        self.journal.close()
+        return _median_us(self.spent["shrink"])
 
     def _timed(self, name: str, step: Callable[[], Result]) -> Result:
         begun = time.perf_counter_ns()
@@ -120,6 +158,20 @@ class _Bench:
         return result
 
     def _call(self) -> None:
+        passage, attempt = self._begun()
+        surface, target = self.surface, attempt.target
+        self._timed(
+            "rewrite body", lambda: surface.upstream_body(_BODY, attempt.composed.head, target.deployment.model)
+        )
+        usage = self._timed("read reply", lambda: surface.read_reply(REPLY)).usage
+        assert usage is not None
+        attempt.usage = usage
+        attempt.status = 200
+        self._timed("price", lambda: self.services.prices.charge(usage, target.sheet, attempt.hold.ts_ms))
+        self._timed("settle", lambda: self._settle(passage, attempt))
+
+    def _begun(self) -> tuple[Passage, Attempt]:
+        """A call from identification to its hold."""
         services, surface = self.services, self.surface
         clock = services.clock
         keys = services.configuration.keys
@@ -136,11 +188,9 @@ class _Bench:
             "plan", lambda: services.plans.of(self.policy, services.providers, caller.key, head.model)
         )
         passage.composed = composed
-        attempt = self._timed("reserve", lambda: _finished(reserve(passage, services, _Present(), composed, target)))
-        self._timed("rewrite body", lambda: surface.upstream_body(_BODY, head, target.deployment.model))
-        attempt.usage = self._timed("read reply", lambda: surface.read_reply(REPLY)).usage
-        attempt.status = 200
-        self._timed("settle", lambda: self._settle(passage, attempt))
+        return passage, self._timed(
+            "reserve", lambda: _finished(reserve(passage, services, _Present(), composed, target))
+        )
 
     def _passage(self, caller: Caller, now_ms: int) -> Passage:
         entropy, clock = self.services.entropy, self.services.clock
@@ -171,12 +221,26 @@ def _finished(steps):  # type: ignore[no-untyped-def]
     raise RuntimeError("the step had to wait")
 
 
-def _key(key_id: str, version: int, digest: bytes) -> KeyRecord:
+def _median_us(times_ns: list[int]) -> float:
+    return sorted(times_ns)[len(times_ns) // 2] / 1000
+
+
+def _key(key_id: str, version: int, digest: bytes, limits_of: Callable[[str], tuple[Limit, ...]]) -> KeyRecord:
+    record = KeyRecord(key_id, "bench", "default", "default", "data", ((version, digest, 0),))
+    return msgspec.structs.replace(record, limits=limits_of(key_id))
+
+
+def _usual_limits(key_id: str) -> tuple[Limit, ...]:
     scope = (("key", key_id),)
-    limits = (
+    return (
         Limit("lim_month", Unit.USD, 10**15, Window(WindowKind.MONTH), scope),
         Limit("lim_day", Unit.USD, 10**15, Window(WindowKind.DAY), scope),
         Limit("lim_minute", Unit.REQUESTS, 10**9, Window(WindowKind.ROLLING, 60), scope),
     )
-    record = KeyRecord(key_id, "bench", "default", "default", "data", ((version, digest, 0),))
-    return msgspec.structs.replace(record, limits=limits)
+
+
+def _many_limits(count: int, key_id: str) -> tuple[Limit, ...]:
+    scope = (("key", key_id),)
+    money = [Limit(f"usd{n}", Unit.USD, 10**15, Window(WindowKind.MONTH), scope) for n in range(count)]
+    rates = [Limit(f"rpm{n}", Unit.REQUESTS, 10**9, Window(WindowKind.ROLLING, 60), scope) for n in range(count)]
+    return (*money, *rates)

@@ -95,9 +95,9 @@ async def run_bookkeeper(settings: Settings) -> None:
     """The bookkeeper until SIGTERM; what is left is written first."""
     from gateway.bookkeeper import bookkeeper
 
-    async with open_books(settings) as (ledger, config):
+    async with open_books(settings) as (ledger, config, alerts):
         say_prepared()
-        await bookkeeper.run_bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), say_ready)
+        await bookkeeper.run_bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), say_ready, alerts)
 
 
 async def check(settings: Settings) -> None:

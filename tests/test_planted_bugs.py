@@ -91,6 +91,28 @@ BUGS = [
         "tests/flow/test_flow_streams.py::test_the_terminal_event_is_kept_back_until_everything_is_settled",
     ),
     Bug(
+        "freed money lent again before it is recorded",
+        "flow/shrink.py",
+        "    services.journal.append(record, passage.call_id)\n    attempt.hold =",
+        "    attempt.hold =",
+        "tests/flow/test_flow_shrink.py::"
+        "test_a_waiting_call_gets_what_was_freed_and_only_after_it_stands_in_the_journal",
+    ),
+    Bug(
+        "a shrunk hold spent whole",
+        "flow/shrink.py",
+        "    attempt.hold = msgspec.structs.replace(smaller, input_estimate=prompt_tokens)\n",
+        "",
+        "tests/flow/test_flow_shrink.py::test_usage_that_cannot_be_priced_after_all_spends_the_shrunk_hold_and_no_more",
+    ),
+    Bug(
+        "a cap that is not proven",
+        "flow/cap.py",
+        "all((bound.nusd if unit is Unit.USD else bound.tokens) <= room for unit, room in self._rooms)\n",
+        "True\n",
+        "tests/flow/test_flow_cap.py::test_output_is_capped_to_what_is_left_exactly[more0]",
+    ),
+    Bug(
         "an address that nobody checks",
         "core/addresses.py",
         "        if ip.version == network.version and ip in network:\n",

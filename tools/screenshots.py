@@ -87,7 +87,7 @@ async def fill(settings: Settings) -> tuple[str, str]:
     """Makes keys and loads the month. The secret of a person who may look, and the call to show."""
     settings.run_dir.mkdir(parents=True, mode=0o700)
     await prepare_store(settings)
-    async with open_books(settings) as (ledger, config):
+    async with open_books(settings) as (ledger, config, _):
         keys = {}
         for app in APPS:
             change = KeyChange(name=app.key, org=ORG, team=app.team, role="data")

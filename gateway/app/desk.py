@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,30 +27,65 @@ from gateway.vault.peppers import load_peppers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from gateway.console.web import WebConsole
+    from gateway.desk.parts import CorrectionParts
+    from gateway.routing.compile import Sheets
     from gateway.store.config_store import SqlConfigStore
 
 LOG = logging.getLogger("faregate")
 FOLLOW_KEYS_S = 0.5
+FOLLOW_STOP_S = 2.0
 STANDINGS_KEPT_NS = 250_000_000
 """How long what was read of the journals answers for: many owners may ask for their budgets at once."""
 
 
 def policy_compiler(settings: Settings) -> Callable[[], Policy]:
-    """Reads and compiles `routes.yaml` with the price book; the book's sources are read once."""
+    """Reads and compiles `routes.yaml` with the prices that ship and those of `prices.yaml`: what the files say,
+    whatever is in force. The sources are read once."""
+    from gateway.desk.prices_gate import load_written
     from gateway.pricing.book import PriceBook
+    from gateway.pricing.genai import GenaiPrices
+    from gateway.pricing.litellm_map import LitellmMap
+
+    compile_with = _compiler_with(settings)
+    genai, litellm = GenaiPrices(), LitellmMap()
+    kinds = _priced_kinds()
+
+    def compiled() -> Policy:
+        prices = load_written(settings.config_dir, kinds)[0].prices
+        book = PriceBook(
+            prices.overrides,
+            agreements=prices.agreements,
+            fallbacks=prices.fallbacks,
+            genai=genai,
+            litellm=litellm,
+        )
+        return compile_with(book.sheets_for)
+
+    return compiled
+
+
+def _compiler_with(settings: Settings) -> Callable[[Sheets], Policy]:
+    """Reads and compiles `routes.yaml` with given price sheets."""
     from gateway.routing.compile import compile_policy
     from gateway.vault.policy_files import load_routes
 
-    book = PriceBook()
     rows = discover_providers()
 
-    def compiled() -> Policy:
+    def compiled(sheets: Sheets) -> Policy:
         file = load_routes(settings.config_dir)
-        return compile_policy(file.text, str(file.path), rows, book.sheets_for)
+        return compile_policy(file.text, str(file.path), rows, sheets)
 
     return compiled
+
+
+def _priced_kinds() -> frozenset[str]:
+    """The kinds of providers that prices can be written for."""
+    from gateway.pricing.vendors import VENDORS
+
+    return frozenset(discover_providers()) | frozenset(VENDORS)
 
 
 def _local_token(settings: Settings) -> str:
@@ -77,13 +112,19 @@ class Desk:
 def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch_files: bool = True) -> Desk:
     """The control plane on its own SQL connections. `publisher` None: through the bookkeeper's socket."""
     from gateway.api.routes import ROUTES
+    from gateway.app.stores import pause_secret
     from gateway.bookkeeper.standing import STATUS_NAME, read_status
     from gateway.channel.client import RemotePublisher
     from gateway.desk.app import create_desk_app
-    from gateway.desk.parts import DeskParts
+    from gateway.desk.parts import AlertParts, DeskParts, PriceParts
+    from gateway.notify.channels import ChannelNotifier
+    from gateway.store.config_alerts import SqlAlertStore
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.engine import open_engine
     from gateway.store.queries import SqlLedgerQueries
+    from gateway.store.queries_prices import SqlPriceQueries
+    from gateway.upstream.httptools_client import HttptoolsUpstream
+    from gateway.vault.credentials import Credentials
 
     clock, entropy = SystemClock(), SystemEntropy()
     peppers = load_peppers(settings.secrets_dir / "peppers.json", entropy)
@@ -98,6 +139,8 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
 
     queries = SqlLedgerQueries(ledger_engine, behind_bytes)
     keys = MemoryKeyRing(peppers, entropy.bytes(32))
+    upstream, credentials = HttptoolsUpstream(), Credentials(os.environ)
+    notifier = ChannelNotifier(upstream, lambda reference: credentials.resolve(reference).reveal(), clock)
     parts = DeskParts(
         config=store,
         ledger=queries,
@@ -112,20 +155,38 @@ def create_desk(settings: Settings, publisher: Publisher | None = None, *, watch
         data_plane_routes=ROUTES,
         watch_files=watch_files,
         standings=JournalStandings(settings.journal_dir, settings.checkpoint_file, clock),
+        alerts=AlertParts(SqlAlertStore(config_engine), notifier, pause_secret(settings)),
+        prices=PriceParts(store, SqlPriceQueries(ledger_engine), _compiler_with(settings), _priced_kinds()),
+        corrections=_corrections(settings, ledger_engine),
     )
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
-        following = asyncio.get_running_loop().create_task(_follow_keys(store, keys, clock), name="desk-keys")
+        stop = asyncio.Event()
+        following = asyncio.get_running_loop().create_task(_follow_keys(store, keys, clock, stop), name="desk-keys")
         try:
             yield
         finally:
+            # Not cancelled at once: SQLite's thread would answer a statement to a loop that is closed by then.
+            stop.set()
+            await asyncio.wait({following}, timeout=FOLLOW_STOP_S)
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+            await upstream.close()
             await config_engine.dispose()
             await ledger_engine.dispose()
 
     return Desk(create_desk_app(parts), parts.local_token, running)
+
+
+def _corrections(settings: Settings, ledger_engine: AsyncEngine) -> CorrectionParts:
+    from gateway.channel.correcting import RemoteCorrecting
+    from gateway.desk.parts import CorrectionParts
+    from gateway.store.period_store import SqlPeriods
+    from gateway.store.queries_rerate import SqlRerateQueries
+
+    bookkeeper = RemoteCorrecting(settings.bookkeeper_socket)
+    return CorrectionParts(SqlRerateQueries(ledger_engine), SqlPeriods(ledger_engine), bookkeeper)
 
 
 def _console(settings: Settings, store: ConfigStore, queries: LedgerQueries, keys: MemoryKeyRing) -> WebConsole:
@@ -150,10 +211,10 @@ def _console(settings: Settings, store: ConfigStore, queries: LedgerQueries, key
     )
 
 
-async def _follow_keys(store: SqlConfigStore, keys: MemoryKeyRing, clock: SystemClock) -> None:
-    """The desk's own key ring, kept current from SQL: other desks may write too."""
+async def _follow_keys(store: SqlConfigStore, keys: MemoryKeyRing, clock: SystemClock, stop: asyncio.Event) -> None:
+    """The desk's own key ring, kept current from SQL until `stop`: other desks may write too."""
     revision = 0
-    while True:
+    while not stop.is_set():
         try:
             if not revision:
                 snapshot = await store.snapshot()
@@ -165,7 +226,8 @@ async def _follow_keys(store: SqlConfigStore, keys: MemoryKeyRing, clock: System
                 keys.apply(deltas, clock.now_ms())
         except StoreUnavailable as error:
             LOG.debug("the desk's keys are not current: %s", error.message)
-        await asyncio.sleep(FOLLOW_KEYS_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), FOLLOW_KEYS_S)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from gateway.system import SystemClock, SystemEntropy
 from gateway.vault.peppers import load_peppers
 
 if TYPE_CHECKING:
+    from gateway.bookkeeper.alerting import AlertWorld
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.ledger_writer import LedgerWriter
 
@@ -46,22 +48,49 @@ async def prepare_store(settings: Settings) -> None:
             await engine.dispose()
 
 
+def pause_secret(settings: Settings) -> bytes:
+    """What signs pause links: made once, read by the bookkeeper that sends them and the desk that takes them."""
+    from gateway.vault.secret_file import create_private, read_private
+
+    path = settings.secrets_dir / "alerts.key"
+    content = read_private(path)
+    if content is None:
+        create_private(path, SystemEntropy().bytes(32))
+        content = read_private(path)
+    return content or b""
+
+
 @asynccontextmanager
-async def open_books(settings: Settings) -> AsyncIterator[tuple[LedgerWriter, SqlConfigStore]]:
-    """What the bookkeeper writes to and the configuration it publishes, on SQL connections of their own."""
+async def open_books(settings: Settings) -> AsyncIterator[tuple[LedgerWriter, SqlConfigStore, AlertWorld]]:
+    """What the bookkeeper writes to, the configuration it publishes and what it alerts through, on SQL connections and
+    connections to receivers of their own."""
+    from gateway.bookkeeper.alerting import AlertWorld
+    from gateway.notify.channels import ChannelNotifier
+    from gateway.store.config_alerts import SqlAlertStore
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.engine import open_engine
     from gateway.store.ledger_writer import LedgerWriter
+    from gateway.store.queries import SqlLedgerQueries
+    from gateway.upstream.httptools_client import HttptoolsUpstream
+    from gateway.vault.credentials import Credentials
 
     clock, entropy = SystemClock(), SystemEntropy()
     peppers = load_peppers(settings.secrets_dir / "peppers.json", entropy)
     ledger_engine = open_engine(settings.database_url, settings.data_dir, "ledger")
     config_engine = open_engine(settings.database_url, settings.data_dir, "config")
+    upstream, credentials = HttptoolsUpstream(), Credentials(os.environ)
     try:
         yield (
             LedgerWriter(ledger_engine),
             SqlConfigStore(config_engine, peppers, entropy, clock, settings.key_env),
+            AlertWorld(
+                ChannelNotifier(upstream, lambda reference: credentials.resolve(reference).reveal(), clock),
+                pause_secret(settings),
+                SqlAlertStore(config_engine),
+                SqlLedgerQueries(ledger_engine),
+            ),
         )
     finally:
+        await upstream.close()
         await ledger_engine.dispose()
         await config_engine.dispose()

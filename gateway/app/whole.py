@@ -47,8 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
         lock = lock_data_folder(settings)
         try:
             await prepare_store(settings)
-            async with open_books(settings) as (ledger, config), desk.running():
-                bookkeeper = Bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy())
+            async with open_books(settings) as (ledger, config, alerts), desk.running():
+                bookkeeper = Bookkeeper(settings, ledger, config, SystemClock(), SystemEntropy(), alerts)
                 await bookkeeper.start()
                 worker = create_worker(settings, desk_stack).worker
                 await worker.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from math import nan
@@ -17,7 +17,7 @@ from gateway.api.desk_relay import DeskRelay
 from gateway.api.exchange import AsgiApp
 from gateway.api.leaving import LeavingPlane
 from gateway.api.worker import Fold, Worker
-from gateway.bookkeeper.following import Forerunners
+from gateway.bookkeeper.following import FollowedCorrections, Forerunners
 from gateway.bookkeeper.standing import STATUS_NAME, read_status
 from gateway.cache import nothing
 from gateway.channel.client import Subscriber
@@ -92,6 +92,12 @@ def _gauge_connections(metrics: PrometheusMetrics, upstream: HttptoolsUpstream) 
         metrics.gauge(f"faregate_upstream_connections_{name}", meaning, partial(_summed, upstream, read))
 
 
+def _gauge_own(metrics: PrometheusMetrics, limits: MemoryEngine) -> None:
+    metrics.gauge("faregate_tasks", "Tasks of the worker's event loop", lambda: len(asyncio.all_tasks()))
+    metrics.gauge("faregate_open_holds", "Attempts between HOLD and their end", limits.open_holds)
+    metrics.watch_refusals(lambda: limits.would_refuse)
+
+
 def _gauge_bookkeeping(metrics: PrometheusMetrics, status_file: Path, clock: Clock) -> None:
     """What the bookkeeper last wrote of itself, for whoever reads metrics only. NaN as long as there is nothing."""
 
@@ -111,6 +117,19 @@ def _gauge_bookkeeping(metrics: PrometheusMetrics, status_file: Path, clock: Clo
         "Since when the bookkeeper says nothing; it should each second",
         lambda one: max(clock.now_ms() - one.ts_ms, 0) / 1e3,
     )
+    gauge("alerts_waiting", "Alerts on their way to a channel", lambda one: one.alerts_waiting)
+
+    def counter(name: str, meaning: str, read: Callable[[Status], float]) -> None:
+        def value() -> float:
+            status = read_status(status_file)
+            return 0.0 if status is None else read(status)
+
+        metrics.counter(f"faregate_alerts_{name}", meaning, value)
+
+    counter("made", "Alerts made", lambda one: one.alerts_made)
+    counter("sent", "Alerts that a channel has taken", lambda one: one.alerts_sent)
+    counter("failed", "Attempts to deliver an alert that failed", lambda one: one.alerts_failed)
+    counter("given_up", "Alerts that a channel did not take within a day", lambda one: one.alerts_given_up)
 
 
 def _summed(upstream: HttptoolsUpstream, read: Callable[[PoolCounts], int]) -> int:
@@ -140,8 +159,7 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
         sync_ms=settings.journal_sync_ms,
     )
     metrics = PrometheusMetrics()
-    metrics.gauge("faregate_open_holds", "Attempts between HOLD and their end", limits.open_holds)
-    metrics.gauge("faregate_tasks", "Tasks of the worker's event loop", lambda: len(asyncio.all_tasks()))
+    _gauge_own(metrics, limits)
     upstream = HttptoolsUpstream()
     _gauge_connections(metrics, upstream)
     _gauge_bookkeeping(metrics, settings.run_dir / STATUS_NAME, clock)
@@ -185,8 +203,21 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
         entropy,
     )
     fold = _fold_of_others(limits, metrics)
-    worker = Worker(plane, journal, clock, (upstream,), subscriber.run, limits, others, fold)
+    follow = _following(settings, subscriber, {*others.known, journal.journal_id}, fold)
+    worker = Worker(plane, journal, clock, (upstream,), follow, limits, others, fold)
     return WorkerParts(worker, plane, configuration, subscriber)
+
+
+def _following(
+    settings: Settings, subscriber: Subscriber, known: Collection[bytes], fold: Fold
+) -> Callable[[], Awaitable[None]]:
+    """The configuration and the bookkeeper's corrections, as they come; `known` are journals that hold none to come."""
+    corrections = FollowedCorrections(settings.journal_dir, known)
+
+    async def follow() -> None:
+        await asyncio.gather(subscriber.run(), corrections.run(fold))
+
+    return follow
 
 
 def _fold_of_others(limits: MemoryEngine, metrics: Metrics) -> Fold:

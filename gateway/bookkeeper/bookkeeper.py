@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.bookkeeper.alerting import Alerting, AlertWorld
+from gateway.bookkeeper.correcting import Corrector
 from gateway.bookkeeper.durable import remove_unfinished, write_whole
 from gateway.bookkeeper.folding import Folder, JournalSizes
 from gateway.bookkeeper.loading import LedgerStore, Loader
@@ -23,10 +25,23 @@ from gateway.bookkeeper.publishing import ConfigPublisher
 from gateway.bookkeeper.retention import prune
 from gateway.bookkeeper.standing import STATUS_NAME, behind_bytes
 from gateway.channel.frames import Connection
-from gateway.channel.messages import Adopt, Adopted, AskStatus, Publish, Published, Request, Status, Subscribe
+from gateway.channel.messages import (
+    Adopt,
+    Adopted,
+    AllLoaded,
+    AppendCorrections,
+    AskLoaded,
+    AskStatus,
+    CorrectionsAppended,
+    Publish,
+    Published,
+    Request,
+    Status,
+    Subscribe,
+)
 from gateway.channel.server import serve
 from gateway.core.admin import ConfigStore
-from gateway.core.errors import Conflict
+from gateway.core.errors import Conflict, FaregateError
 from gateway.core.ports import Clock, Entropy
 from gateway.settings import Settings
 
@@ -45,10 +60,16 @@ _log = logging.getLogger(__name__)
 
 
 class Bookkeeper:
-    """`publisher` is the desk's Publisher where both are one process."""
+    """`publisher` is the desk's Publisher where both are one process. `alerts` None: nobody is told of anything."""
 
     def __init__(
-        self, settings: Settings, ledger: LedgerStore, config: ConfigStore | None, clock: Clock, entropy: Entropy
+        self,
+        settings: Settings,
+        ledger: LedgerStore,
+        config: ConfigStore | None,
+        clock: Clock,
+        entropy: Entropy,
+        alerts: AlertWorld | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -58,6 +79,10 @@ class Bookkeeper:
         """When nothing was seen to lack in SQL last: after an idle night, the first call is not late by that night."""
         self.loader = Loader(settings.journal_dir, ledger, clock, entropy)
         self.publisher = ConfigPublisher(config, settings.last_good_file, clock, settings.workers)
+        self.corrector = Corrector(settings.journal_dir, ledger, lambda: self.folder, self._sizes, clock, entropy)
+        self._alerts = alerts
+        self._entropy = entropy
+        self.alerting: Alerting | None = None
         self._folder: Folder | None = None
         self._open = AsyncExitStack()
         self._lock = ExitStack()
@@ -85,6 +110,7 @@ class Bookkeeper:
             raise
 
     async def _start(self) -> None:
+        self.alerting = self._new_alerting()
         self._folder = self._new_folder()
         try:
             self._folder.catch_up()
@@ -101,7 +127,10 @@ class Bookkeeper:
             asyncio.create_task(_again("publisher", self.publisher.run), name="bookkeeper publisher"),
             asyncio.create_task(_again("figures", self._report), name="bookkeeper figures"),
             asyncio.create_task(_again("retention", self._prune), name="bookkeeper retention"),
+            asyncio.create_task(_again("corrector", self.corrector.run), name="bookkeeper corrector"),
         ]
+        if self.alerting is not None:
+            self._tasks.append(asyncio.create_task(_again("alerts", self.alerting.run), name="bookkeeper alerts"))
 
     async def stop(self, load: bool = True) -> None:
         """Folds and loads what is there, closes journals whose process has gone; over within 5 s, SQL or not.
@@ -113,6 +142,7 @@ class Bookkeeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await self._open.aclose()
+        self.corrector.close()
         if self._folder is None:
             return
         try:
@@ -130,6 +160,8 @@ class Bookkeeper:
             _log.warning("usage that is not in SQL yet stays in the journals: %s", self.loader.fault or "no time left")
         self._write_status()
         folder.close()
+        if self.alerting is not None:
+            self.alerting.close()
 
     def status(self) -> Status:
         now_ms = self._clock.now_ms()
@@ -155,6 +187,7 @@ class Bookkeeper:
             fresh_ms=self.publisher.fresh_ms,
             workers=self.publisher.workers,
             checkpoint_ms=folder.saved_ms,
+            **(self.alerting.counts() if self.alerting is not None else {}),
         )
 
     # ------------------------------------------------------------ the socket
@@ -171,15 +204,57 @@ class Bookkeeper:
                     await connection.send(Adopted(journals, failed))
                 case AskStatus():
                     await connection.send(self.status())
+                case AppendCorrections() as asked:
+                    await connection.send(await self._correct(asked))
+                case AskLoaded(before_ms):
+                    await connection.send(AllLoaded(await self._missing(before_ms)))
                 case _:
                     return
+
+    async def _correct(self, asked: AppendCorrections) -> CorrectionsAppended:
+        try:
+            done = await self.corrector.append(asked.corrections)
+        except FaregateError as error:
+            return CorrectionsAppended(failed=error.message, status=error.status)
+        return CorrectionsAppended(done.appended, done.again, done.stale)
+
+    async def _missing(self, before_ms: int) -> str:
+        try:
+            return await self.corrector.all_loaded(before_ms)
+        except FaregateError as error:
+            return error.message
 
     # ------------------------------------------------------------ tasks
 
     def _new_folder(self) -> Folder:
         settings = self._settings
         remove_unfinished(settings.checkpoint_file)
-        return Folder(settings.journal_dir, settings.checkpoint_file, self._clock, self._sizes)
+        if self.alerting is None:
+            return Folder(settings.journal_dir, settings.checkpoint_file, self._clock, self._sizes)
+        folder = Folder(
+            settings.journal_dir, settings.checkpoint_file, self._clock, self._sizes, watch=self.alerting.seen
+        )
+        self.alerting.begin(folder.books)
+        return folder
+
+    def _new_alerting(self) -> Alerting | None:
+        """The books are kept without it, too."""
+        if self._alerts is None:
+            return None
+        publisher = self.publisher
+        try:
+            return Alerting(
+                self._settings,
+                self._alerts,
+                publisher.snapshot,
+                lambda: publisher.revision,
+                self.status,
+                self._clock,
+                self._entropy,
+            )
+        except Exception:  # noqa: BLE001 - whatever it is, the books are kept
+            _log.exception("nobody is told of anything")
+            return None
 
     async def _fold(self) -> None:
         while True:
@@ -221,6 +296,7 @@ async def run_bookkeeper(
     clock: Clock,
     entropy: Entropy,
     ready: Callable[[], None] = lambda: None,
+    alerts: AlertWorld | None = None,
 ) -> None:
     """The bookkeeper as a process: until SIGTERM or SIGINT, or SIGUSR1 when a successor waits: under load there is
     always more to be written, and as long as this one goes on, nobody hears of a changed key. `ready` is called once a
@@ -236,7 +312,7 @@ async def run_bookkeeper(
         stopping.set()
 
     loop.add_signal_handler(signal.SIGUSR1, hand_over)
-    bookkeeper = Bookkeeper(settings, ledger, config, clock, entropy)
+    bookkeeper = Bookkeeper(settings, ledger, config, clock, entropy, alerts)
     await bookkeeper.start()
     ready()
     await stopping.wait()

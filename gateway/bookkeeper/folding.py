@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,27 @@ class JournalSizes:
     sync_ms: int
 
 
-class Folder:
-    """The books of this host, always as far as the journals are. Run it as a task."""
+def _unwatched(entries: Sequence[Entry], books: Books) -> None:
+    return
 
-    def __init__(self, journal_root: Path, checkpoint_file: Path, clock: Clock, sizes: JournalSizes) -> None:
+
+class Folder:
+    """The books of this host, always as far as the journals are. Run it as a task.
+
+    `watch` is shown every batch of entries once the books have them, before a checkpoint has them; after a restart some
+    are shown again. It must not raise.
+    """
+
+    def __init__(
+        self,
+        journal_root: Path,
+        checkpoint_file: Path,
+        clock: Clock,
+        sizes: JournalSizes,
+        watch: Callable[[Sequence[Entry], Books], None] = _unwatched,
+    ) -> None:
         """Reads the checkpoint. Raises JournalUnreadable when there is none and the journals are not complete."""
+        self._watch = watch
         self._root = journal_root
         self._file = checkpoint_file
         self._clock = clock
@@ -117,7 +133,8 @@ class Folder:
         return folded
 
     def catch_up(self) -> None:
-        """Folds everything that is there, without pausing."""
+        """Folds everything that is there, also of journals begun just now, without pausing."""
+        self._listed_ns = 0
         while self.step():
             continue
 
@@ -236,6 +253,7 @@ class Folder:
             elif kind is Handover:
                 self._handed_over.add(entry.journal_id)
         self._unsaved = True
+        self._watch(entries, books)
         for anomaly in books.drain_anomalies():
             self.anomalies += 1
             _log.error(

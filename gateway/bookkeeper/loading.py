@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from gateway.bookkeeper.correcting import CorrectionJournals
 from gateway.core.errors import JournalUnreadable, StoreUnavailable
 from gateway.core.ports import Clock, Entropy
 from gateway.core.records import Entry
@@ -78,6 +79,10 @@ class LedgerStore(Protocol):
 
     async def load(self, batch: Sequence[Entry]) -> Loaded: ...
 
+    async def reached(self, journal_ids: Sequence[bytes]) -> Mapping[bytes, int]: ...
+
+    async def corrected(self, attempt_ids: Sequence[bytes]) -> Mapping[tuple[bytes, str], tuple[int, bytes]]: ...
+
 
 class Loader:
     """Run it as a task. Its figures may be read at any time."""
@@ -88,6 +93,8 @@ class Loader:
         self._clock = clock
         self._entropy = entropy
         self._tails: dict[bytes, JournalTail] = {}
+        self._paths: dict[bytes, Path] = {}
+        self._corrections = CorrectionJournals()
         self._done: set[bytes] = set()
         self._listed_ns = 0
         self._known = False
@@ -172,7 +179,7 @@ class Loader:
             self._listed_ns = now_ns
             self._follow_new()
         found: list[Entry] = []
-        for journal_id, tail in list(self._tails.items()):
+        for journal_id, tail in self._in_turn():
             if len(found) >= READ_RECORDS:
                 break
             # To the end of the queue: one journal's backlog must not keep the others waiting.
@@ -194,6 +201,12 @@ class Loader:
                 self._leave(journal_id)
         return found
 
+    def _in_turn(self) -> list[tuple[bytes, JournalTail]]:
+        """Corrections come last, and only when there is room: what they correct is in another journal, and is then in
+        SQL, or in this batch, before them."""
+        tails = list(self._tails.items())
+        return sorted(tails, key=lambda one: self._corrections.has(one[0], self._paths[one[0]]))
+
     def _follow_new(self) -> None:
         try:
             journals = list_journals(self._root)
@@ -205,6 +218,7 @@ class Loader:
             if journal.journal_id not in self._tails and journal.journal_id not in self._done:
                 position = self.positions.get(journal.journal_id, Position())
                 self._tails[journal.journal_id] = JournalTail(journal.path, position, limit=READ_RECORDS)
+                self._paths[journal.journal_id] = journal.path
 
     def _leave(self, journal_id: bytes) -> None:
         self._tails.pop(journal_id).close()

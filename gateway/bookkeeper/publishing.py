@@ -257,7 +257,7 @@ class ConfigPublisher:
         while True:
             await self._unwritten.wait()
             self._unwritten.clear()
-            snapshot = self._snapshot()
+            snapshot = self.snapshot()
             try:
                 if snapshot is not None:
                     await asyncio.to_thread(write_last_good, self._file, snapshot)
@@ -267,7 +267,7 @@ class ConfigPublisher:
                 await asyncio.sleep(HEARTBEAT_S)
 
     def _write_file(self) -> None:
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         if self._unwritten.is_set() and snapshot is not None:
             self._unwritten.clear()
             try:
@@ -275,7 +275,8 @@ class ConfigPublisher:
             except OSError as error:
                 _log.error("%s cannot be written: %s", self._file, error)
 
-    def _snapshot(self) -> Snapshot | None:
+    def snapshot(self) -> Snapshot | None:
+        """The present configuration; None before the first policy."""
         if self._policy is None:
             return None
         limits = None if self._limits is None else tuple(self._limits.values())

@@ -17,11 +17,12 @@ import msgspec
 from gateway.bookkeeper.checkpoint import current_books
 from gateway.core.errors import JournalUnreadable
 from gateway.core.ids import ATTEMPT, CALL, JOURNAL, print_id
-from gateway.core.records import AttemptEnd, Dispatch, Entry, Hold, Progress, Settle, Shrink, Void
+from gateway.core.records import AttemptEnd, Correct, Dispatch, Entry, Hold, Progress, Settle, Shrink, Void
 from gateway.journal.folder import JournalFolder, list_journals
 from gateway.journal.reader import Damage, read_journal
 from gateway.journal.writer import lock_directory
 from gateway.ledger.audit import Audit, WitnessRow, audit, compare_witness, unseen_by_witness
+from gateway.ledger.posted import Posting, differences, posting_of
 
 SHOWN = 20
 """Problems of one kind that are named; the rest is counted."""
@@ -62,19 +63,7 @@ class StoredAttempt(Protocol):
     def seq(self) -> int: ...
 
     @property
-    def ends(self) -> int: ...
-
-    @property
-    def list_nusd(self) -> int | None: ...
-
-    @property
-    def effective_nusd(self) -> int | None: ...
-
-    @property
-    def input_tokens(self) -> int: ...
-
-    @property
-    def output_tokens(self) -> int: ...
+    def end(self) -> Posting | None: ...
 
 
 class StoredCounts(Protocol):
@@ -133,6 +122,10 @@ class LedgerProof(Protocol):
 
     def attempts_of(self, journal_id: bytes, from_seq: int, through_seq: int) -> AsyncIterator[StoredAttempt]: ...
 
+    def corrections_of(self, journal_id: bytes, from_seq: int, through_seq: int) -> AsyncIterator[Posting]: ...
+
+    async def changed_months(self) -> Sequence[str]: ...
+
 
 @dataclass(slots=True)
 class _Read:
@@ -145,6 +138,8 @@ class _Read:
     held: dict[bytes, int] = field(default_factory=dict)
     ended: dict[bytes, int] = field(default_factory=dict)
     settled: dict[bytes, int] = field(default_factory=dict)
+    corrected: dict[tuple[bytes, str, int], tuple[int, Correct]] = field(default_factory=dict)
+    voids: dict[bytes, Void] = field(default_factory=dict)
     calls: set[bytes] = field(default_factory=set)
     damage: list[Damage] = field(default_factory=list)
     fault: str = ""
@@ -203,9 +198,13 @@ def _note(read: _Read, entry: Entry) -> bool:
             read.calls.add(entry.call_id)
         case (AttemptEnd(attempt_id=attempt_id) | Void(attempt_id=attempt_id)) as end:
             read.ended.setdefault(attempt_id, entry.seq)
+            if isinstance(end, Void):
+                read.voids.setdefault(attempt_id, end)
             return whole or end.attempt_id in read.held
         case Shrink(attempt_id=attempt_id) | Dispatch(attempt_id=attempt_id) | Progress(attempt_id=attempt_id):
             return whole or attempt_id in read.held
+        case Correct() as correct if correct.state:
+            read.corrected.setdefault((correct.attempt_id, correct.kind, correct.revision), (entry.seq, correct))
         case Settle(attempt_id=attempt_id):
             read.settled.setdefault(entry.call_id, entry.seq)
             return whole or entry.call_id in read.calls or attempt_id == entry.call_id
@@ -231,6 +230,8 @@ def _report_journals(report: VerifyReport, reads: list[_Read], found: Audit) -> 
         "attempts_running": len(unended) - len(dead),
         "effective_nusd": sum(spend.effective_nusd for spend in found.spend.values()),
     }
+    if found.corrections:
+        report.figures["corrections"] = found.corrections
     for read in reads:
         if read.fault:
             report.add("journal_unreadable", read.fault)
@@ -298,8 +299,12 @@ async def _report_sql(
         report.add("posting_is_not_sum_of_lines", str(counts.wrong_totals))
     for journal_id, seq, reason, detail in await proof.dead_letters():
         report.add("dead_letter", f"{print_id(JOURNAL, journal_id)} {seq}: {reason}: {detail}")
+    for changed in await proof.changed_months():
+        report.add("closed_month_changed", changed)
     for read in reads:
         await _compare_journal(report, read, found, proof, _reach(read, cursors))
+        if read.corrected:
+            await _compare_corrections(report, read, proof, _reach(read, cursors))
 
 
 async def _compare_journal(report: VerifyReport, read: _Read, found: Audit, proof: LedgerProof, reach: int) -> None:
@@ -315,19 +320,31 @@ async def _compare_journal(report: VerifyReport, read: _Read, found: Audit, proo
         expected.discard(stored.attempt_id)
         if read.ended.get(stored.attempt_id, reach + 1) > reach:
             continue
-        end = found.facts[stored.attempt_id].end
-        ours = (0, 0, 0, 0) if end is None else (end.list_nusd, end.effective_nusd, end.input_tokens, end.output_tokens)
-        theirs = (stored.list_nusd, stored.effective_nusd, stored.input_tokens, stored.output_tokens)
-        if not stored.ends:
+        record = found.facts[stored.attempt_id].end or read.voids.get(stored.attempt_id)
+        if stored.end is None:
             report.add("end_not_in_sql", printed)
-        elif ours != theirs:
-            report.add("posting_differs", f"{printed}: journal {ours}, SQL {theirs}")
+        elif record is not None and (wrong := differences(posting_of(record), stored.end)):
+            report.add("posting_differs", f"{printed}: (journal, SQL) {wrong}")
     for attempt_id in sorted(expected):
         report.add("attempt_not_in_sql", print_id(ATTEMPT, attempt_id))
     settled = sum(1 for seq in read.settled.values() if seq <= reach)
     calls = await proof.calls_of(read.folder.journal_id, read.first_seq, reach)
     if settled != calls:
         report.add("calls_differ", f"{name}: {settled} settled in the journal, {calls} in SQL")
+
+
+async def _compare_corrections(report: VerifyReport, read: _Read, proof: LedgerProof, reach: int) -> None:
+    """Correction by correction, up to the record SQL has taken."""
+    expected = {identity: record for identity, (seq, record) in read.corrected.items() if seq <= reach}
+    async for stored in proof.corrections_of(read.folder.journal_id, read.first_seq, reach):
+        name = f"{print_id(ATTEMPT, stored.attempt_id)} {stored.kind} {stored.revision}"
+        record = expected.pop((stored.attempt_id, stored.kind, stored.revision), None)
+        if record is None:
+            report.add("correction_not_in_journal", name)
+        elif wrong := differences(posting_of(record), stored):
+            report.add("posting_differs", f"{name}: (journal, SQL) {wrong}")
+    for attempt_id, kind, revision in sorted(expected):
+        report.add("correction_not_in_sql", f"{print_id(ATTEMPT, attempt_id)} {kind} {revision}")
 
 
 def _reach(read: _Read, cursors: Mapping[bytes, int]) -> int:

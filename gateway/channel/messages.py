@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.config import KeyDelta, Policy, Update
+from gateway.core.records import Correct
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag_field="op", tag="subscribe"):
@@ -41,6 +42,35 @@ class AskStatus(msgspec.Struct, frozen=True, tag_field="op", tag="status"):
 
 class Restart(msgspec.Struct, frozen=True, tag_field="op", tag="restart"):
     """To the supervisor: every process anew, from the code that is on disk now. Answered by Restarted."""
+
+
+class AppendCorrections(msgspec.Struct, frozen=True, tag_field="op", tag="correct"):
+    """The desk has computed corrections: (call id, record) each. Answered by CorrectionsAppended once they are durable;
+    repeated as it is, it appends nothing twice."""
+
+    corrections: tuple[tuple[bytes, Correct], ...]
+
+
+class AskLoaded(msgspec.Struct, frozen=True, tag_field="op", tag="ask_loaded"):
+    """Is everything that began before a time ended and in SQL? Answered by AllLoaded."""
+
+    before_ms: int
+
+
+class CorrectionsAppended(msgspec.Struct, frozen=True, tag_field="op", tag="corrected"):
+    """See core.corrections.Appended. `failed` says why nothing was done, for people; `status` is its HTTP one."""
+
+    appended: int = 0
+    again: int = 0
+    stale: tuple[bytes, ...] = ()
+    failed: str = ""
+    status: int = 0
+
+
+class AllLoaded(msgspec.Struct, frozen=True, tag_field="op", tag="all_loaded"):
+    """`missing` says what is not, for people; empty: all is."""
+
+    missing: str
 
 
 class Push(msgspec.Struct, frozen=True, tag_field="op", tag="push"):
@@ -91,7 +121,13 @@ class Status(msgspec.Struct, frozen=True, tag_field="op", tag="bookkeeping"):
     fresh_ms: int
     workers: int
     checkpoint_ms: int
+    alerts_made: int = 0
+    alerts_sent: int = 0
+    alerts_failed: int = 0
+    """Attempts to deliver that failed; most are tried again."""
+    alerts_given_up: int = 0
+    alerts_waiting: int = 0
 
 
-Request = Subscribe | Acknowledge | Publish | Adopt | AskStatus | Restart
-Reply = Push | Published | Adopted | Status | Restarted
+Request = Subscribe | Acknowledge | Publish | Adopt | AskStatus | Restart | AppendCorrections | AskLoaded
+Reply = Push | Published | Adopted | Status | Restarted | CorrectionsAppended | AllLoaded

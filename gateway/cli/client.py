@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
 import socket
 import ssl
 import time
@@ -32,7 +33,7 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Json = dict[str, Any]
-Query = Mapping[str, str | int | None]
+Query = Mapping[str, str | int | list[str] | None]
 
 
 class Failed(Exception):
@@ -66,7 +67,7 @@ class Client(Protocol):
 
 def _target(path: str, query: Query | None) -> tuple[str, str]:
     given = {name: value for name, value in (query or {}).items() if value is not None}
-    return path, urlencode(given)
+    return path, urlencode(given, doseq=True)
 
 
 def _read(status: int, content: bytes, where: str) -> Json:
@@ -157,6 +158,8 @@ class InProcessClient:
 
     def __init__(self, opening: OpenDesk, headers: Mapping[str, str]) -> None:
         """Raises what opening raises: Conflict when a server has the lock, StoreUnavailable, ConfigInvalid."""
+        # What the desk would log of an error, the command says itself; a handler of the process still gets it.
+        logging.getLogger("faregate.desk.errors").addHandler(logging.NullHandler())
         self._runner = asyncio.Runner()
         self._opening = opening
         try:

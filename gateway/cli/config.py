@@ -45,13 +45,14 @@ def validate(
 def _compiled(folder: Path | None) -> Json:
     """The files of this machine, compiled here: no store is opened."""
     from gateway.app import policy_compiler
+    from gateway.desk.alerts_file import with_alerts
     from gateway.desk.limits_file import with_limits
     from gateway.settings import read_settings
 
     settings = read_settings()
     if folder is not None:
         settings = replace(settings, config_dir=folder)
-    policy = with_limits(policy_compiler(settings)(), settings.config_dir)
+    policy = with_alerts(with_limits(policy_compiler(settings)(), settings.config_dir), settings.config_dir)
     models = sorted([*policy.models, *(route.name for route in policy.wildcards)])
     return {"valid": True, "hash": policy.hash, "models": models, "providers": sorted(policy.providers)}
 
@@ -82,9 +83,11 @@ def show(as_json: AsJson = False) -> None:
 
 @app.command()
 def schema(
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="routes or limits.", show_default=False)] = "routes",
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="routes, limits, prices or alerts.", show_default=False)
+    ] = "routes",
 ) -> None:
-    """Print the JSON Schema of routes.yaml or limits.yaml, for editors."""
+    """Print the JSON Schema of routes.yaml, limits.yaml, prices.yaml or alerts.yaml, for editors."""
     if file == "routes":
         from gateway.routing.schema import schema_text
 
@@ -93,8 +96,16 @@ def schema(
         from gateway.limits.schema import schema_text as limits_schema_text
 
         print(limits_schema_text(), end="")
+    elif file == "prices":
+        from gateway.pricing.schema import schema_text as prices_schema_text
+
+        print(prices_schema_text(), end="")
+    elif file == "alerts":
+        from gateway.alerts.schema import schema_text as alerts_schema_text
+
+        print(alerts_schema_text(), end="")
     else:
-        raise Failed(f"{file!r} has no schema; there are routes and limits.", True)
+        raise Failed(f"{file!r} has no schema; there are routes, limits, prices and alerts.", True)
 
 
 @app.command()

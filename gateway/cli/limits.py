@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
 from gateway.cli.client import Client, Failed, Json
 from gateway.cli.keys import find_key, tell_pending
-from gateway.cli.output import DASH, note, plain, print_facts, print_json, print_table
+from gateway.cli.limit_words import action_words, print_explained, print_gone, print_limit, print_reply, scope_words
+from gateway.cli.output import note, plain, print_json, print_table
 from gateway.cli.session import AsJson, Org, session
 
 LIMITS = "/admin/v1/limits"
@@ -32,7 +33,20 @@ Scope = Annotated[
         show_default=False,
     ),
 ]
-OnExceed = Annotated[str | None, typer.Option(metavar="ACTION", help="block, dry_run or alert.", show_default=False)]
+OnExceed = Annotated[
+    str | None,
+    typer.Option(metavar="ACTION", help="block, downgrade, cap_output, dry_run or alert.", show_default=False),
+]
+DowngradeTo = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="With downgrade: the model such a call goes on with.", show_default=False),
+]
+MinOutput = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="TOKENS", help="With cap_output: the fewest tokens worth a call (64).", show_default=False
+    ),
+]
 Hold = Annotated[str | None, typer.Option(metavar="KIND", help="bound or estimate.", show_default=False)]
 Alert = Annotated[
     list[int] | None,
@@ -48,6 +62,15 @@ _TEMPLATES = (
     ("Each end user per month", "faregate limits add user-month 5USD/month --scope key=each --scope user=each"),
     ("Each key per day", "faregate limits add key-day 20USD/day --scope key=each"),
     ("Each session, in all", "faregate limits add session 2USD/total --scope key=each --scope session=each"),
+    (
+        "A team's dear model until its money is spent, then a cheaper one",
+        "faregate limits add growth-large 100USD/month --scope team=growth --scope model=gpt-5 --on-exceed downgrade "
+        "--downgrade-to gpt-4o-mini",
+    ),
+    (
+        "Shorter answers at the end of a budget",
+        "faregate limits add growth-day 20USD/day --scope team=growth --on-exceed cap_output",
+    ),
     ("USD per hour of everything", "faregate limits add brake 50USD/hour --on-exceed alert --alert 100"),
     ("Requests per minute of one model", "faregate limits add large-rpm 60/min --scope team=each --scope model=gpt-5"),
 )
@@ -66,8 +89,8 @@ def listing(as_json: AsJson = False, org: Org = "") -> None:
         {
             "NAME": limit["name"],
             "LIMIT": limit["words"],
-            "SCOPE": _scope_words(limit["scope"]),
-            "ON EXCEED": limit["on_exceed"],
+            "SCOPE": scope_words(limit["scope"]),
+            "ON EXCEED": action_words(limit),
             "HOLD": limit["hold"],
             "OWNED BY": limit["origin"],
         }
@@ -84,7 +107,7 @@ def show(limit: LimitName, as_json: AsJson = False, org: Org = "") -> None:
     if as_json:
         print_json(found)
         return
-    _print_limit(found)
+    print_limit(found)
 
 
 @app.command()
@@ -93,6 +116,8 @@ def add(
     text: Text,
     scope: Scope = None,
     on_exceed: OnExceed = None,
+    downgrade_to: DowngradeTo = None,
+    min_output: MinOutput = None,
     hold: Hold = None,
     alert: Alert = None,
     max_values: MaxValues = None,
@@ -102,9 +127,9 @@ def add(
     """Make a limit. Those of limits.yaml are made there."""
     with session(org) as client:
         body = {"name": name, "limit": text, "scope": _scope(client, scope)}
-        body |= _settings(on_exceed, hold, alert, max_values)
+        body |= _settings(on_exceed, downgrade_to, min_output, hold, alert, max_values)
         reply = client.send("POST", LIMITS, body=body)
-    _print_reply(reply, as_json, "holds")
+    print_reply(reply, as_json, "holds")
 
 
 @app.command("set")
@@ -115,6 +140,8 @@ def change(
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="A new name.", show_default=False)] = None,
     on_exceed: OnExceed = None,
+    downgrade_to: DowngradeTo = None,
+    min_output: MinOutput = None,
     hold: Hold = None,
     alert: Alert = None,
     max_values: MaxValues = None,
@@ -124,12 +151,12 @@ def change(
     """Change what is given; the rest stays, and so does what was spent."""
     given = {"limit": amount, "name": name}
     body = {member: value for member, value in given.items() if value is not None}
-    body |= _settings(on_exceed, hold, alert, max_values)
+    body |= _settings(on_exceed, downgrade_to, min_output, hold, alert, max_values)
     if not body:
         raise Failed("Nothing to change was given. See `faregate limits set --help`.", True)
     with session(org) as client:
         reply = client.send("PATCH", f"{LIMITS}/{_path(limit)}", body=body)
-    _print_reply(reply, as_json, "is changed")
+    print_reply(reply, as_json, "is changed")
 
 
 @app.command()
@@ -137,7 +164,7 @@ def remove(limit: LimitName, as_json: AsJson = False, org: Org = "") -> None:
     """Remove a limit. What was spent under it stays in the ledger."""
     with session(org) as client:
         reply = client.send("DELETE", f"{LIMITS}/{_path(limit)}")
-    _print_gone(reply, as_json, "is removed")
+    print_gone(reply, as_json, "is removed")
 
 
 @app.command()
@@ -158,7 +185,7 @@ def increase(
     body = {member: value for member, value in given.items() if value is not None}
     with session(org) as client:
         reply = client.send("POST", f"{LIMITS}/{_path(limit)}/increase", body=body)
-    _print_reply(reply, as_json, "is increased" if by != "none" else "is what it was")
+    print_reply(reply, as_json, "is increased" if by != "none" else "is what it was")
 
 
 @app.command()
@@ -183,7 +210,7 @@ def suspend(
         return
     made = reply["suspension"]
     what = plain(limit) if limit is not None else "Every limit"
-    print(f"{what} refuses nothing of {_scope_words(made['scope'])} until {made['until_at']} ({made['id']}).")
+    print(f"{what} refuses nothing of {scope_words(made['scope'])} until {made['until_at']} ({made['id']}).")
     note(f"`faregate limits resume {made['id']}` ends that sooner.")
     tell_pending(reply)
 
@@ -197,7 +224,7 @@ def resume(
     """End a suspension now."""
     with session(org) as client:
         reply = client.send("DELETE", f"{SUSPENSIONS}/{_path(suspension)}")
-    _print_gone(reply, as_json, "is over")
+    print_gone(reply, as_json, "is over")
 
 
 @app.command()
@@ -212,7 +239,7 @@ def suspensions(as_json: AsJson = False, org: Org = "") -> None:
     rows = [
         {
             "ID": one["id"],
-            "SCOPE": _scope_words(one["scope"]),
+            "SCOPE": scope_words(one["scope"]),
             "LIMIT": one["limit_id"] or "all",
             "FROM": one["created_at"],
             "UNTIL": one["until_at"],
@@ -237,6 +264,10 @@ def explain(
     deployment: Annotated[
         str | None, typer.Option(metavar="PROVIDER/MODEL", help="Sent to this one.", show_default=False)
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="With this tag; may be repeated.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     org: Org = "",
 ) -> None:
@@ -248,12 +279,13 @@ def explain(
             "session": in_session,
             "model": model,
             "deployment": deployment,
+            "tag": tag or None,
         }
         reply = client.send("GET", "/admin/v1/budgets/explain", query)
     if as_json:
         print_json(reply)
         return
-    _print_explained(reply)
+    print_explained(reply)
 
 
 @app.command()
@@ -266,8 +298,22 @@ def templates() -> None:
 # ---------------------------------------------------------------- within
 
 
-def _settings(on_exceed: str | None, hold: str | None, alert: list[int] | None, max_values: int | None) -> Json:
-    given = {"on_exceed": on_exceed, "hold": hold, "alerts": alert or None, "max_values": max_values}
+def _settings(
+    on_exceed: str | None,
+    downgrade_to: str | None,
+    min_output: int | None,
+    hold: str | None,
+    alert: list[int] | None,
+    max_values: int | None,
+) -> Json:
+    given = {
+        "on_exceed": on_exceed,
+        "downgrade_to": downgrade_to,
+        "min_output": min_output,
+        "hold": hold,
+        "alerts": alert or None,
+        "max_values": max_values,
+    }
     return {member: value for member, value in given.items() if value is not None}
 
 
@@ -287,89 +333,3 @@ def _scope(client: Client, given: list[str] | None) -> dict[str, str]:
 def _path(name: str) -> str:
     """A name as part of a path. Names of limits may hold anything printable."""
     return quote(name, safe="")
-
-
-def _scope_words(scope: dict[str, str]) -> str:
-    words = [f"each {name}" if value == "each" else f"{name}:{value}" for name, value in scope.items()]
-    return " ".join(words) or "everything"
-
-
-def _print_limit(limit: Json) -> None:
-    facts: dict[str, Any] = {
-        "name": limit["name"],
-        "id": limit["id"],
-        "limit": limit["words"],
-        "scope": _scope_words(limit["scope"]),
-        "on exceed": limit["on_exceed"],
-        "hold": limit["hold"],
-        "alerts": ", ".join(f"{percent} %" for percent in limit["alerts"]),
-        "most values": limit["max_values"],
-        "increase": _increase_words(limit["increase"]) if limit["increase"] else "",
-        "owned by": limit["origin"],
-        "made by": limit["created_by"],
-        "made": limit["created_at"],
-    }
-    print_facts(facts)
-
-
-def _increase_words(increase: Json) -> str:
-    more = f"{increase['by_usd']} USD" if increase["by_usd"] else str(increase["by"])
-    return f"{more} more until {increase['until_at']}"
-
-
-def _print_reply(reply: Json, as_json: bool, done: str) -> None:
-    if as_json:
-        print_json(reply)
-        return
-    limit = reply["limit"]
-    more = f", and {_increase_words(limit['increase'])}" if limit["increase"] else ""
-    print(f"{plain(limit['name'])} {done}: {limit['words']}{more} for {plain(_scope_words(limit['scope']))}.")
-    tell_pending(reply)
-
-
-def _print_gone(reply: Json, as_json: bool, done: str) -> None:
-    if as_json:
-        print_json(reply)
-        return
-    print(f"{reply['id']} {done}.")
-    tell_pending(reply)
-
-
-def _print_explained(reply: Json) -> None:
-    columns = {"LIMIT": "l", "SCOPE": "l", "SPENT": "r", "RESERVED": "r", "LEFT": "r", "RESETS": "l"}
-    columns |= {"STATE": "l", "OWNED BY": "l"}
-    rows = [
-        {
-            "LIMIT": f"{budget['name'] + ': ' if budget['name'] else ''}{budget['words']}{_more_words(budget)}",
-            "SCOPE": _scope_words(budget["scope"]),
-            "SPENT": _amount(budget["spent"]),
-            "RESERVED": _amount(budget["reserved"]),
-            "LEFT": _amount(budget["left"]),
-            "RESETS": budget["resets_at"] or ("never" if not budget["needs"] else DASH),
-            "STATE": _standing(budget),
-            "OWNED BY": budget["origin"],
-        }
-        for budget in reply["budgets"]
-    ]
-    print_table(columns, rows, "No limit applies to this key.")
-    for one in reply["suspensions"]:
-        note(f"Suspended until {one['until_at']} by {one['actor']}: {one['reason']}")
-    if not reply["counted"]:
-        note("What is spent is not known: no server runs that keeps the counters.")
-
-
-def _more_words(budget: Json) -> str:
-    """The increase, while it lasts: what is left has it in it."""
-    if not budget["increase"] or budget["allowed"]["amount"] == budget["amount"]:
-        return ""
-    return f", and {_increase_words(budget['increase'])}"
-
-
-def _amount(amount: Json | None) -> str:
-    return DASH if amount is None else amount["usd"] or f"{amount['amount']:,}"
-
-
-def _standing(budget: Json) -> str:
-    if budget["needs"]:
-        return f"give {', '.join(budget['needs'])}"
-    return f"{budget['state']}, binds" if budget["binds"] else budget["state"]

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from gateway import __version__
-from gateway.cli import config, keys, limits, spend, stores
+from gateway.cli import alerts, config, keys, limits, period, prices, rerate, spend, stores
 from gateway.cli.client import Failed
 from gateway.cli.output import complain
 from gateway.core.errors import ConfigInvalid, FaregateError
@@ -23,7 +23,7 @@ from gateway.settings import Settings, read_settings
 
 OK, FAILED, USAGE = 0, 1, 2
 
-_ORDER = ("keys", "limits", "spend", "config", "ledger", "db", "serve", "restart", "demo")
+_ORDER = ("keys", "limits", "spend", "prices", "period", "alerts", "config", "ledger", "db", "serve", "restart", "demo")
 
 
 class _InOrder(TyperGroup):
@@ -50,6 +50,11 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.command("spend")(spend.spend)
+prices.app.command("rerate")(rerate.rerate)
+prices.app.command("corrections")(rerate.corrections)
+app.add_typer(prices.app, name="prices")
+app.add_typer(period.app, name="period")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(config.app, name="config")
 app.add_typer(stores.ledger, name="ledger")
 app.add_typer(stores.db, name="db")
@@ -128,6 +133,14 @@ def run(arguments: list[str] | None = None) -> int:
     return OK
 
 
+@app.command()
+def restart(data_dir: DataDir = None) -> None:
+    """Replace the running server's processes by the code on disk; no call is refused."""
+    from gateway.cli import restart as restarting
+
+    restarting.restart(_with_options(None, None, data_dir))
+
+
 def main() -> None:
     """The console script's entry point."""
     for stream in (sys.stdout, sys.stderr):
@@ -139,11 +152,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-@app.command()
-def restart(data_dir: DataDir = None) -> None:
-    """Replace the running server's processes by the code on disk; no call is refused."""
-    from gateway.cli import restart as restarting
-
-    restarting.restart(_with_options(None, None, data_dir))

@@ -19,6 +19,9 @@ _FIGURES = (
     "list_usd",
     "estimated_usd",
     "unpriced_calls",
+    "contracted_usd",
+    "billed_usd",
+    "prior_period_usd",
 )
 _MOST_GROUPS = 1000
 
@@ -68,6 +71,9 @@ def _figures(row: Json) -> dict[str, Any]:
         cost["list"]["usd"],
         cost["estimated"]["usd"],
         row["unpriced_calls"],
+        cost["contracted"]["usd"],
+        cost["billed"]["usd"],
+        cost["prior_period"]["usd"],
     )
     return dict(zip(_FIGURES, values, strict=True))
 
@@ -85,6 +91,12 @@ def _print_people(reply: Json) -> None:
     total = {"group": dict.fromkeys(by, " "), **reply["total"]}
     total["group"][by[0]] = "total"
     unpriced = reply["total"]["unpriced_calls"]
+    cost = reply["total"]["cost"]
+    if cost["billed"]["nano_usd"] != cost["nano_usd"]:
+        columns["BILLED"] = "."
+    prior = any(row["cost"]["prior_period"]["nano_usd"] for row in (*reply["data"], reply["total"]))
+    if prior:
+        columns["PRIOR PERIOD"] = "."
     if unpriced:
         columns["UNPRICED"] = "r"
     rows = [_person_row(row) for row in [*reply["data"], total]] if reply["data"] else []
@@ -95,6 +107,8 @@ def _print_people(reply: Json) -> None:
     estimated = reply["total"]["cost"]["estimated"]
     if estimated["nano_usd"]:
         note(f"{estimated['usd']} USD of it is estimated: usage that a provider did not report.")
+    if prior:
+        note("PRIOR PERIOD corrects months that had been closed: posted in this time, and in no other column.")
 
 
 def _person_row(row: Json) -> dict[str, Any]:
@@ -107,6 +121,8 @@ def _person_row(row: Json) -> dict[str, Any]:
         "TOKENS IN": f"{usage['input_tokens']:,}",
         "TOKENS OUT": f"{usage['output_tokens']:,}",
         "USD": "unpriced" if unknown else row["cost"]["usd"],
+        "BILLED": row["cost"]["billed"]["usd"],
+        "PRIOR PERIOD": row["cost"]["prior_period"]["usd"],
         "UNPRICED": f"{row['unpriced_calls']:,}",
     }
 

@@ -26,6 +26,8 @@ class Permission(StrEnum):
     READ_CONFIG = "config.read"
     WRITE_CONFIG = "config.write"
     WRITE_LIMITS = "limits.write"
+    WRITE_PRICES = "prices.write"
+    CORRECT_LEDGER = "ledger.correct"
     WRITE_PROMPTS = "prompts.write"
     READ_AUDIT = "audit.read"
     OPEN_CONSOLE = "console.open"
@@ -45,7 +47,17 @@ _P = Permission
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(_P) - {_P.CALL_MODELS},
     Role.FINANCE: frozenset(
-        {_P.PUBLIC, _P.READ_SPEND, _P.READ_KEYS, _P.WRITE_LIMITS, _P.READ_CONFIG, _P.OPEN_CONSOLE, _P.READ_OWN}
+        {
+            _P.PUBLIC,
+            _P.READ_SPEND,
+            _P.READ_KEYS,
+            _P.WRITE_LIMITS,
+            _P.WRITE_PRICES,
+            _P.CORRECT_LEDGER,
+            _P.READ_CONFIG,
+            _P.OPEN_CONSOLE,
+            _P.READ_OWN,
+        }
     ),
     Role.PROMPT_ENGINEER: frozenset(
         {_P.PUBLIC, _P.READ_SPEND, _P.READ_CONTENT, _P.WRITE_PROMPTS, _P.READ_CONFIG, _P.OPEN_CONSOLE, _P.READ_OWN}
@@ -84,6 +96,32 @@ class KeyRecord(msgspec.Struct, frozen=True, array_like=True):
     expires_ms: int = 0
     paused: bool = False
     limits: tuple[Limit, ...] = ()
+
+
+OWNED_TAGS = frozenset({"org", "team", "key", "cost_centre", "cost_center"})
+"""Whose money it is, is the key's to say: a caller's tag of such a name does not count. `-` is as good as `_` in them,
+and capitals as small letters."""
+
+
+def is_owned_tag(name: str) -> bool:
+    return name.lower().replace("-", "_") in OWNED_TAGS
+
+
+class RequiredTags(msgspec.Struct, frozen=True, array_like=True):
+    """Tags that calls of a team must carry (`*`: of every team). A call without them is refused if `refuses`, else it
+    is only counted and told so."""
+
+    team: str
+    names: tuple[str, ...]
+    refuses: bool = False
+
+
+class TagPolicy(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of tags: which the ledger keeps sums of (`rollups`; any other stays with its call), and which must
+    be sent."""
+
+    rollups: tuple[str, ...] = ()
+    required: tuple[RequiredTags, ...] = ()
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.caller import KeyRecord
+from gateway.core.alerts import AlertPolicy
+from gateway.core.caller import KeyRecord, TagPolicy
 from gateway.core.charge import PriceSheet
 from gateway.core.limits import Limit, Suspension
 
@@ -87,6 +88,10 @@ class Policy(msgspec.Struct, frozen=True):
     wildcards: tuple[ModelRoute, ...]
     sheets: dict[str, PriceSheet]
     limits: tuple[Limit, ...] = ()
+    tags: TagPolicy = TagPolicy()
+    """Which tags have sums and which must be sent: the `tags` of `limits.yaml`."""
+    alerts: AlertPolicy = AlertPolicy()
+    """Who is told of money, when and how: `alerts.yaml`, or what holds without one."""
 
 
 class LimitChange(msgspec.Struct, frozen=True, array_like=True):

@@ -59,6 +59,12 @@ class PolicyDenied(CallRefused):
     status, code, kind = 403, "policy_denied", "permission_error"
 
 
+class TagsRequired(CallRefused):
+    """The call lacks tags that its team must send."""
+
+    status, code, kind = 400, "tags_required", "invalid_request_error"
+
+
 class BudgetExceeded(CallRefused):
     status, code, kind = 402, "budget_exceeded", "budget_exceeded"
 

@@ -33,8 +33,14 @@ class Window(msgspec.Struct, frozen=True, array_like=True):
 
 class OnExceed(StrEnum):
     BLOCK = "block"
+    DOWNGRADE = "downgrade"
+    CAP_OUTPUT = "cap_output"
     ALERT = "alert"
     DRY_RUN = "dry_run"
+
+
+ENFORCING = frozenset({OnExceed.BLOCK, OnExceed.DOWNGRADE, OnExceed.CAP_OUTPUT})
+"""What keeps calls within a limit; the other actions only watch."""
 
 
 class HoldKind(StrEnum):
@@ -53,6 +59,8 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
     be EACH. `origin` is `sql` or `file:line`: who may change it. Amounts are integers (nano-USD, requests, tokens).
     `name` is for people. `max_values` bounds how many values that callers send may have counters at a time (0: the
     scope names none). `alerts` are per cent of the amount. Until `increase_until_ms`, `increase` is added to it.
+    `downgrade_to` is the public model that `downgrade` goes on with; `min_output` the fewest tokens a choice that
+    `cap_output` leaves (0: of another action).
     """
 
     id: str
@@ -68,6 +76,8 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
     alerts: tuple[int, ...] = ()
     increase: int = 0
     increase_until_ms: int = 0
+    downgrade_to: str = ""
+    min_output: int = 0
 
     def amount_at(self, now_ms: int) -> int:
         """What it allows at `now_ms`, the temporary increase included."""

@@ -83,9 +83,10 @@ class LimitEngine(Protocol):
         """Folds a record that has been appended, and wakes waiters whose counter was freed."""
         ...
 
-    async def freed(self, wants: Sequence[Want], timeout_s: float) -> bool:
+    async def freed(self, wants: Sequence[Want], timeout_s: float, sent_away: int = 0) -> bool:
         """Waits, first come first served, until the wants may fit or one is exceeded by spending; False on time-out.
-        The caller checks again: True is a hint, not a grant."""
+        A call that was `sent_away` before stands in front of those that were less often. The caller checks again: True
+        is a hint, not a grant."""
         ...
 
     def standing(self, counter: str) -> tuple[int, int]:
@@ -94,6 +95,10 @@ class LimitEngine(Protocol):
 
     def spent(self, counters: Sequence[str]) -> int:
         """What several counters have spent together."""
+        ...
+
+    def used(self, counters: Sequence[str]) -> int:
+        """What several counters have spent and hold together: what another call would find taken."""
         ...
 
     def open_holds(self) -> int: ...
@@ -162,6 +167,11 @@ class StreamTap(Protocol):
         ...
 
     @property
+    def unmetered_bytes(self) -> int:
+        """Of `output_bytes`, those that came after the last usage: what it cannot know of. 0 while there is none."""
+        ...
+
+    @property
     def complete(self) -> bool:
         """True when the stream ended as its protocol says it must (a finish reason or the terminal event)."""
         ...
@@ -190,6 +200,11 @@ class Surface(Protocol):
     def upstream_body(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> bytes:
         """The body as sent upstream: the model's name replaced, usage asked for, what `quirks` says; every other byte
         sequence kept."""
+        ...
+
+    def with_output_limit(self, body: bytes, tokens: int, quirks: Quirks = PLAIN) -> bytes | None:
+        """The caller's body with the output limit set to `tokens` a choice, every other member as it came. None where
+        a provider with these quirks would not be told it, so that nothing would be limited."""
         ...
 
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
@@ -327,4 +342,28 @@ class Metrics(Protocol):
 
     def refused_before_identified(self, code: str) -> None: ...
 
-    def hold_settled(self, bound_nusd: int, effective_nusd: int) -> None: ...
+    def hold_settled(self, deployment: str, bound_nusd: int, effective_nusd: int) -> None:
+        """An attempt whose cost is known ended; `bound_nusd` is its hold as last shrunk."""
+        ...
+
+    def hold_shrunk(self, deployment: str) -> None: ...
+
+    def overshot(self, limit_id: str, nusd: int) -> None:
+        """A limit that holds estimates was taken so much beyond its amount."""
+        ...
+
+    def call_changed(self, limit_id: str, action: str) -> None:
+        """A limit changed a call instead of refusing it: `downgrade` or `cap_output`."""
+        ...
+
+    def usage_unknown(self, deployment: str, members: int) -> None:
+        """A provider's usage had so many members that no reader knows."""
+        ...
+
+    def cost_compared(self, deployment: str, gap: bool) -> None:
+        """A provider said what an attempt cost; `gap`: it is more than 1 % from what our prices say."""
+        ...
+
+    def tag_missing(self, tag: str, refused: bool) -> None:
+        """A call lacked a tag that its team must send."""
+        ...

@@ -22,7 +22,26 @@ class QueryScope(msgspec.Struct, frozen=True):
     key_id: str | None = None
 
 
+class CorrectionRow(msgspec.Struct, frozen=True):
+    """A further posting of an attempt: amounts are differences. `lines` take back those in force before (negative) and
+    put others in their place. `counted_ms`: the month of the call was closed, so it counts then (None: with its call).
+    """
+
+    revision: int
+    posted_ms: int
+    correction_id: bytes
+    reason: str
+    state: str
+    list_nusd: int
+    effective_nusd: int
+    billed_nusd: int
+    lines: tuple[Line, ...]
+    counted_ms: int | None = None
+
+
 class AttemptRow(msgspec.Struct, frozen=True):
+    """An attempt as all its postings together say: amounts and `lines` are those in force."""
+
     attempt_id: str
     number: int
     deployment: str
@@ -43,10 +62,20 @@ class AttemptRow(msgspec.Struct, frozen=True):
     raw_usage: str
     reported_nusd: int | None = None
     """What the provider itself says the attempt cost, where it does."""
+    own_billed_nusd: int | None = None
+    """None: the same as effective. Read `billed_nusd`."""
+    region: str = ""
+    unknown_usage: tuple[str, ...] = ()
+    corrections: tuple[CorrectionRow, ...] = ()
+
+    @property
+    def billed_nusd(self) -> int | None:
+        return self.effective_nusd if self.own_billed_nusd is None else self.own_billed_nusd
 
 
 class CallRow(msgspec.Struct, frozen=True):
-    """One call as the ledger has it. `outcome` is `running` while its SETTLE has not been read yet."""
+    """One call as the ledger has it. `outcome` is `running` while its SETTLE has not been read yet. Costs are those in
+    force; `corrected` says that they were others when it ended."""
 
     call_id: str
     started_ms: int
@@ -78,13 +107,15 @@ class CallRow(msgspec.Struct, frozen=True):
     overhead_us: int
     config_revision: int
     trace_id: str
+    corrected: bool = False
 
 
 class SpendRow(msgspec.Struct, frozen=True):
     """Sums of one group. `group` holds the values in the order of the `by` asked for.
 
     `effective_nusd` sums what is priced; `unpriced_calls` says how many calls are not in it, `estimated_nusd` how much
-    of it is estimated.
+    of it is estimated. `margin_nusd` is billed less effective. `prior_…` is money of calls in months that were closed
+    when it was posted: it is in none of the other sums.
     """
 
     group: tuple[str, ...]
@@ -96,6 +127,14 @@ class SpendRow(msgspec.Struct, frozen=True):
     list_nusd: int
     estimated_nusd: int
     unpriced_calls: int
+    margin_nusd: int = 0
+    prior_list_nusd: int = 0
+    prior_effective_nusd: int = 0
+    prior_margin_nusd: int = 0
+
+    @property
+    def billed_nusd(self) -> int:
+        return self.effective_nusd + self.margin_nusd
 
 
 class Freshness(msgspec.Struct, frozen=True):

@@ -59,6 +59,10 @@ class Quirks(msgspec.Struct, frozen=True):
     """`choice_event`: it may say a stream's usage beside a choice, in the last event or in each. A caller that asked
     for usage gets it in an event of its own, as OpenAI sends it."""
 
+    tells_prompt_first: bool = False
+    """The first usage of a stream has all of the prompt, and none later more. Others may begin with a part of it
+    (before a search, a cache), so their holds do not shrink on it."""
+
     done: bool = True
     """A stream ends with `[DONE]`. False: it may be missing, and is added to a complete stream."""
 

@@ -202,12 +202,29 @@ class Settle(Record, frozen=True, array_like=True):
 
 
 class Correct(Record, frozen=True, array_like=True):
-    """A correction of counters by the bookkeeper: signed amounts per counter."""
+    """A correction of one attempt by the bookkeeper: signed amounts per counter, and a further posting of the attempt.
+
+    With `state` it posts: `lines` take back those in force (negative quantities and amounts) and put others in their
+    place; the amounts are the sums of the lines, so the difference. `state` and `source` are the attempt's from here
+    on. `(attempt_id, kind, revision)` is the accounting identity; revisions count from 1. `priced_calls` is 1 where its
+    call has a price from now on and had none before. Without `state` (all older ones) it only moves counters.
+    """
 
     attempt_id: bytes
     revision: int
     takes: tuple[Take, ...]
     reason: str
+    kind: str = "rerate"
+    lines: tuple[Line, ...] = ()
+    state: str = ""
+    source: str = ""
+    list_nusd: int = 0
+    effective_nusd: int = 0
+    billed_nusd: int = 0
+    priced_calls: int = 0
+    correction_id: bytes = b""
+    """The run that it is part of."""
+    actor: str = ""
 
 
 class Stat(Record, frozen=True, array_like=True):

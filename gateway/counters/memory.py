@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from gateway.core.handover import HandedOver
 from gateway.core.limits import Blocked, Take, Want
-from gateway.core.records import AnyRecord, Correct, Hold, Settle
+from gateway.core.records import AnyRecord, Hold, Settle
 from gateway.counters.waiters import Lanes
 from gateway.ledger.fold import Books
 from gateway.limits.frees import frees_ms
@@ -26,7 +26,7 @@ _COUNTING = (Hold, Settle)
 class MemoryEngine:
     """The LimitEngine of a single worker. Restarted from a checkpoint's books and the journal's tail by `reseed`.
 
-    `would_refuse` counts, by limit id, the checks that a limit in dry run or alert mode would have refused.
+    `would_refuse` counts, by limit id, what a limit in dry run or alert mode would have refused of what was granted.
     """
 
     name: ClassVar[str] = "memory"
@@ -66,6 +66,7 @@ class MemoryEngine:
             raise HandedOver
         counters, ahead, promised = self._books.counters, self._ahead, self._lanes.promised
         blocked: Want | None = None
+        watched: list[str] | None = None
         for want in wants:
             amount = want.take.amount
             if not amount:
@@ -84,12 +85,16 @@ class MemoryEngine:
             if spent + reserved + amount <= want.limit.amount:
                 continue
             if not want.enforced:
-                self.would_refuse[want.limit.id] = self.would_refuse.get(want.limit.id, 0) + 1
+                watched = [*(watched or ()), want.limit.id]
             elif spent + amount > want.limit.amount:
                 return self._blocked(want)
             elif blocked is None:
                 blocked = want
-        return None if blocked is None else self._blocked(blocked)
+        if blocked is not None:
+            return self._blocked(blocked)
+        for limit_id in watched or ():  # only now: a call that waits is checked again and again
+            self.would_refuse[limit_id] = self.would_refuse.get(limit_id, 0) + 1
+        return None
 
     def count(self, wants: Sequence[Want]) -> None:
         """Spends the wants' takes ahead of any record of them."""
@@ -105,8 +110,6 @@ class MemoryEngine:
         freed = self._books.apply(record, call_id)
         if self._ahead and isinstance(record, _COUNTING) and record.counts:
             self._recorded(record.counts)
-        if isinstance(record, Correct):
-            freed = tuple(take.counter for take in record.takes)
         if freed and self._lanes:
             self._lanes.wake(freed)
 
@@ -116,10 +119,12 @@ class MemoryEngine:
         if freed and self._lanes:
             self._lanes.wake(freed)
 
-    async def freed(self, wants: Sequence[Want], timeout_s: float) -> bool:
+    async def freed(self, wants: Sequence[Want], timeout_s: float, sent_away: int = 0) -> bool:
         """Waits, first come first served, until the wants may fit or one is exceeded by spending; False on time-out.
 
-        The room a waiter is woken for is kept for it until it has run, so it must check and apply without awaiting.
+        `sent_away` says how often the call was told before to come again: who was, stands in front of those who were
+        less often. The room a waiter is woken for is kept for it until it has run, so it must check and apply without
+        awaiting.
         """
         obstacle = self._obstacle(wants)
         if obstacle is None or self._handed_over:
@@ -127,7 +132,7 @@ class MemoryEngine:
         if timeout_s <= 0:
             return False
         loop = asyncio.get_running_loop()
-        waiter = self._lanes.join(wants, obstacle, loop.create_future())
+        waiter = self._lanes.join(wants, obstacle, loop.create_future(), sent_away)
         timer = loop.call_later(timeout_s, self._lanes.give_up, waiter)
         try:
             return await waiter.future
@@ -148,6 +153,17 @@ class MemoryEngine:
         for name in counters:
             if name in known:
                 total += known[name].spent
+            if name in ahead:
+                total += ahead[name][0]
+        return total
+
+    def used(self, counters: Sequence[str]) -> int:
+        known, ahead = self._books.counters, self._ahead
+        total = 0
+        for name in counters:
+            if name in known:
+                counter = known[name]
+                total += counter.spent + counter.reserved
             if name in ahead:
                 total += ahead[name][0]
         return total

@@ -1,4 +1,5 @@
-"""Calls that wait for what other calls hold: in order of arrival, woken only while there may be room.
+"""Calls that wait for what other calls hold: in order of arrival, those that were sent away before in front, woken only
+while there may be room.
 
 A lane is the queue before one limit's window: the counters that add up against it. A waiter stands in the lane that
 blocks it now and is moved when another one turns out to; it is watched in all of its lanes, because spending in any of
@@ -19,13 +20,15 @@ Sums = Callable[[Iterable[str]], tuple[int, int]]
 
 
 class Waiter:
-    """One call that waits. `future` is True when it should look again, False when its time is over."""
+    """One call that waits, and how often it was `sent_away` before. `future` is True when it should look again, False
+    when its time is over."""
 
-    __slots__ = ("future", "promised", "wants")
+    __slots__ = ("future", "promised", "sent_away", "wants")
 
-    def __init__(self, wants: tuple[Want, ...], future: asyncio.Future[bool]) -> None:
+    def __init__(self, wants: tuple[Want, ...], future: asyncio.Future[bool], sent_away: int) -> None:
         self.wants = wants
         self.future = future
+        self.sent_away = sent_away
         self.promised = False
 
 
@@ -44,6 +47,13 @@ class Lane:
         slack = want.limit.amount - want.take.amount
         self.least_slack = min(self.least_slack, slack) if self.watchers else slack
         self.watchers[waiter] = want
+
+    def stand(self, waiter: Waiter, want: Want) -> None:
+        """At the end of the queue, but before all who were sent away less often."""
+        self.queue[waiter] = want
+        if waiter.sent_away:
+            for other in [one for one in self.queue if one.sent_away < waiter.sent_away]:
+                self.queue.move_to_end(other)
 
 
 class Lanes:
@@ -64,12 +74,12 @@ class Lanes:
     def __bool__(self) -> bool:
         return bool(self._lanes)
 
-    def join(self, wants: Sequence[Want], blocking: Want, future: asyncio.Future[bool]) -> Waiter:
-        """A waiter at the end of the lane of `blocking`."""
-        waiter = Waiter(tuple(want for want in wants if want.enforced and want.take.amount), future)
+    def join(self, wants: Sequence[Want], blocking: Want, future: asyncio.Future[bool], sent_away: int = 0) -> Waiter:
+        """A waiter in its place in the lane of `blocking`."""
+        waiter = Waiter(tuple(want for want in wants if want.enforced and want.take.amount), future, sent_away)
         for want in waiter.wants:
             self._lane(want).watch(waiter, want)
-        self._lane(blocking).queue[waiter] = blocking
+        self._lane(blocking).stand(waiter, blocking)
         return waiter
 
     def leave(self, waiter: Waiter) -> tuple[str, ...]:
@@ -125,7 +135,7 @@ class Lanes:
                 reserved += want.take.amount
             else:
                 del lane.queue[waiter]
-                self._lane(obstacle).queue[waiter] = obstacle
+                self._lane(obstacle).stand(waiter, obstacle)
 
     def _obstacle(self, waiter: Waiter) -> Want | None:
         """The first of a waiter's wants that does not fit now."""

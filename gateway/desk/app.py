@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.core.caller import Permission
 from gateway.core.errors import FaregateError
+from gateway.desk.alerts import AlertDesk
 from gateway.desk.configuration import ConfigDesk
 from gateway.desk.edge import Edge
 from gateway.desk.errors import error_reply, handlers
@@ -23,7 +24,10 @@ from gateway.desk.keys import KeyDesk
 from gateway.desk.limits import LimitDesk
 from gateway.desk.openapi import describe, page
 from gateway.desk.parts import DeskParts, Page
+from gateway.desk.periods import PeriodDesk
 from gateway.desk.policy_files import PolicyFiles
+from gateway.desk.prices import PriceDesk
+from gateway.desk.rerate import RerateDesk
 from gateway.desk.spend import SpendDesk
 
 
@@ -64,7 +68,14 @@ class _Desk(FastAPI):
 
 def _desk_rows(parts: DeskParts, files: PolicyFiles) -> list[Row]:
     desks = (KeyDesk(parts), LimitDesk(parts), ConfigDesk(parts, files), SpendDesk(parts))
-    return [row for desk in desks for row in desk.rows()]
+    rows = [row for desk in desks for row in desk.rows()]
+    if parts.prices is not None and files.prices is not None:
+        rows += PriceDesk(parts, parts.prices, files.prices, files).rows()
+    if parts.corrections is not None:
+        rows += RerateDesk(parts, parts.corrections).rows() + PeriodDesk(parts, parts.corrections).rows()
+    if parts.alerts is not None:
+        rows += AlertDesk(parts, parts.alerts).rows()
+    return rows
 
 
 def _page_rows(parts: DeskParts) -> list[Row]:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.ports import Clock, Entropy
-from gateway.desk.parts import MAX_BODY_BYTES
+from gateway.desk.parts import IMPORT_PATH, MAX_BODY_BYTES, MAX_IMPORT_BYTES
 
 CONTENT_POLICY = (
     "default-src 'self'; script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -42,12 +42,13 @@ class Edge:
         request_id = print_id(CALL, make_id(self._clock.now_ms(), self._entropy.bytes(10)))
 
         size = 0
+        most = MAX_IMPORT_BYTES if scope["path"] == IMPORT_PATH else MAX_BODY_BYTES
 
         async def bounded() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
+            if size > most:
                 raise HTTPException(413)
             return message
 

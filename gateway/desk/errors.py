@@ -22,7 +22,7 @@ from gateway.core.errors import (
     UnsupportedMediaType,
 )
 
-_LOG = logging.getLogger("faregate.desk")
+_LOG = logging.getLogger("faregate.desk.errors")
 _SHOWN_PROBLEMS = 5
 
 

@@ -155,7 +155,7 @@ def _unmatched(limit: Limit, told: dict[str, str], now_ms: int) -> BudgetReply |
 
 def _state(limit: Limit, enforced: bool) -> BudgetState:
     match limit.on_exceed:
-        case OnExceed.BLOCK:
+        case OnExceed.BLOCK | OnExceed.DOWNGRADE | OnExceed.CAP_OUTPUT:
             return "enforced" if enforced else "suspended"
         case OnExceed.DRY_RUN:
             return "dry_run"

@@ -35,7 +35,15 @@ class CreateLimit(_Write):
     name: Annotated[Name | None, Field(description="Unique among the org's limits; its id where there is none.")] = None
     limit: LimitText
     scope: ScopeText = {}
-    on_exceed: Annotated[str, Field(max_length=20, description="block, dry_run or alert.")] = "block"
+    on_exceed: Annotated[str, Field(max_length=20, description="block, downgrade, cap_output, dry_run or alert.")] = (
+        "block"
+    )
+    downgrade_to: Annotated[
+        str | None, Field(max_length=256, description="With downgrade, the model such a call goes on with.")
+    ] = None
+    min_output: Annotated[
+        int | None, Field(description="With cap_output, the fewest tokens of output that are worth a call.")
+    ] = None
     hold: Annotated[str, Field(max_length=20, description="bound or estimate.")] = "bound"
     alerts: Annotated[list[int], Field(max_length=10)] = []
     max_values: int | None = None
@@ -52,6 +60,8 @@ class ChangeLimit(_Write):
     name: Name | None = None
     limit: LimitText | None = None
     on_exceed: Annotated[str | None, Field(max_length=20)] = None
+    downgrade_to: Annotated[str | None, Field(max_length=256)] = None
+    min_output: int | None = None
     hold: Annotated[str | None, Field(max_length=20)] = None
     alerts: Annotated[list[int] | None, Field(max_length=10)] = None
     max_values: int | None = None

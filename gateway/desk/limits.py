@@ -32,7 +32,7 @@ from gateway.desk.limit_shapes import (
     SuspensionMembers,
     SuspensionWritten,
 )
-from gateway.desk.limits_file import routed_faults
+from gateway.desk.limits_file import downgrade_faults, routed_faults
 from gateway.desk.moments import parse_duration_s
 from gateway.desk.parts import DeskParts
 from gateway.desk.shapes import Applied
@@ -134,6 +134,7 @@ class LimitDesk:
             members = {**body.members(), "scope": _in_org(body.scope, asker.org)}
             limit = read_limit("", members, origin="sql", name=name)
         await self._check_scope(asker, limit.scope)
+        await self._check_downgrade(limit)
         view, revision = await self._config.create_limit(asker.org, limit, actor=asker.key_id)
         return await self._written(view, revision, response)
 
@@ -149,6 +150,7 @@ class LimitDesk:
         after = msgspec.structs.replace(
             after, increase=before.increase, increase_until_ms=before.increase_until_ms, scope=before.scope
         )
+        await self._check_downgrade(after)
         view, revision = await self._config.replace_limit(asker.org, after, actor=asker.key_id)
         return await self._written(view, revision, response)
 
@@ -245,6 +247,12 @@ class LimitDesk:
         for message, suggestion in routed_faults(scope, policy) if policy.revision else ():
             raise BadRequest(f"scope: {message}. {suggestion}", param="scope")
 
+    async def _check_downgrade(self, limit: Limit) -> None:
+        """A limit that goes on with a model that is not there would only refuse, and nobody would notice."""
+        policy = await present_policy(self._parts)
+        for message, suggestion in downgrade_faults(limit, policy) if policy.revision else ():
+            raise BadRequest(f"downgrade_to: {message}. {suggestion}", param="downgrade_to")
+
     async def _written(self, view: LimitView, revision: int, response: Response) -> LimitWritten:
         state = await self._published(revision, response)
         return LimitWritten(limit=LimitMembers.of_sql(view), revision=revision, state=state)
@@ -297,6 +305,9 @@ def _merged(before: Limit, given: Mapping[str, object]) -> dict[str, object]:
     }
     if before.max_values:
         members["max_values"] = before.max_values
+    if given.get("on_exceed", before.on_exceed.value) == before.on_exceed.value:
+        kept = {"downgrade_to": before.downgrade_to, "min_output": before.min_output}
+        members |= {name: value for name, value in kept.items() if value}
     return members | {name: value for name, value in given.items() if name != "name"}
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from gateway.core.caller import TagPolicy
 from gateway.core.config import Policy
 from gateway.core.limits import EACH, Limit
+from gateway.desk.tags_file import SECTION as TAGS_SECTION
+from gateway.desk.tags_file import read_tags
 from gateway.limits.scope import Scope
 from gateway.limits.written import MEMBERS, Mistake, check_id, read_limit
 from gateway.routing.policy_bytes import seal
@@ -22,11 +25,11 @@ MOST_LIMITS = 10_000
 _MEMBERS = frozenset(member.name for member in MEMBERS)
 _LISTS = ("alerts",)
 _MAPPINGS = ("scope", "increase")
-_NUMBERS = ("max_values",)
+_NUMBERS = ("max_values", "min_output")
 
 
 def with_limits(policy: Policy, config_dir: Path) -> Policy:
-    """The compiled policy with the limits of the folder's `limits.yaml`, sealed anew; as it is when there are none.
+    """The compiled policy with limits and tags of the folder's `limits.yaml`, sealed anew; as it is when it has none.
 
     Raises ConfigInvalid that lists every problem as `file:line: message. suggestion`.
     """
@@ -34,28 +37,35 @@ def with_limits(policy: Policy, config_dir: Path) -> Policy:
     if file is None:
         return policy
     problems = Problems(str(file.path))
-    limits = read_limits(file.text, policy, problems)
+    limits, tags = read_limits(file.text, policy, problems)
     if problems:
         raise invalid(problems.sorted())
-    return seal(msgspec.structs.replace(policy, limits=limits)) if limits else policy
+    if not limits and tags == policy.tags:
+        return policy
+    return seal(msgspec.structs.replace(policy, limits=limits, tags=tags))
 
 
-def read_limits(text: str, policy: Policy, problems: Problems) -> tuple[Limit, ...]:
-    """The limits of a file's text by their ids; those with problems are left out."""
+def read_limits(text: str, policy: Policy, problems: Problems) -> tuple[tuple[Limit, ...], TagPolicy]:
+    """The limits of a file's text by their ids, and what it says of tags; what has problems is left out."""
     root = compose(text, problems)
     if root is None:
-        return ()
+        return (), policy.tags
     found: list[Limit] = []
+    tags = policy.tags
     for section in members(root, "the file", problems):
+        if section.name == TAGS_SECTION:
+            tags = read_tags(section.value, problems)
+            continue
         if section.name != SECTION:
-            problems.add(section.line, f"unknown section {show(section.name)}", did_you_mean(section.name, [SECTION]))
+            hint = did_you_mean(section.name, [SECTION, TAGS_SECTION])
+            problems.add(section.line, f"unknown section {show(section.name)}", hint)
             continue
         entries = members(section.value, SECTION, problems)
         if len(entries) > MOST_LIMITS:
             problems.add(section.line, f"has over {MOST_LIMITS} limits", "Use each in scopes instead of listing values")
             continue
         found += [limit for entry in entries if (limit := _read(entry, policy, problems)) is not None]
-    return tuple(sorted(found, key=lambda limit: limit.id))
+    return tuple(sorted(found, key=lambda limit: limit.id)), tags
 
 
 def _read(entry: Member, policy: Policy, problems: Problems) -> Limit | None:
@@ -76,6 +86,8 @@ def _read(entry: Member, policy: Policy, problems: Problems) -> Limit | None:
         problems.add(line, f"{what}: {mistake.message}", mistake.suggestion)
         return None
     _check_routed(entry.name, limit, policy, lines.get("scope", entry.line), problems)
+    for message, suggestion in downgrade_faults(limit, policy):
+        problems.add(lines["downgrade_to"], f"limit {entry.name}: downgrade_to: {message}", suggestion)
     return limit if len(problems) == before else None
 
 
@@ -123,6 +135,22 @@ def routed_faults(scope: Scope, policy: Policy) -> Iterator[tuple[str, str]]:
             yield f"there is no model {show(value)}", did_you_mean(value, policy.models)
         elif dimension == "deployment" and value.partition("/")[0] not in policy.providers:
             yield f"the deployment {show(value)} has no provider that is there", "Write it like openai/gpt-4o-mini"
+
+
+def downgrade_faults(limit: Limit, policy: Policy) -> Iterator[tuple[str, str]]:
+    """What is wrong with the model that a limit goes on with, and what to do."""
+    target = limit.downgrade_to
+    if not target:
+        return
+    if not _is_model(target, policy):
+        yield f"there is no model {show(target)}", did_you_mean(target, policy.models)
+    elif _stands_for(dict(limit.scope).get("model", ""), policy) == _stands_for(target, policy):
+        yield f"{show(target)} is the model that the limit is about", "Name another one"
+
+
+def _stands_for(name: str, policy: Policy) -> str:
+    route = policy.models.get(name)
+    return route.alias_of or name if route is not None else name
 
 
 def _is_model(name: str, policy: Policy) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,12 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.admin import ConfigStore, Publisher
+from gateway.core.alerts import AlertStore, Notifier
 from gateway.core.caller import KeyRecord, Permission
 from gateway.core.config import Policy
+from gateway.core.corrections import Correcting, Periods, RerateQueries
 from gateway.core.errors import FaregateError
 from gateway.core.limit_admin import LimitStore
 from gateway.core.ports import Clock, Entropy, KeyRing
+from gateway.core.price_admin import PriceQueries, PriceStore
 from gateway.core.queries import LedgerQueries
+from gateway.routing.compile import Sheets
 from gateway.settings import Settings
 
 LOCAL_HEADER = "x-faregate-local"
@@ -25,6 +29,9 @@ ORG_HEADER = "x-faregate-org"
 DEFAULT_ORG = "default"
 LOCAL_KEY_ID = "local"
 MAX_BODY_BYTES = 256 * 1024
+IMPORT_PATH = "/admin/v1/prices/import"
+MAX_IMPORT_BYTES = 12 * 1024 * 1024
+"""The body of an import of prices: 8 MiB of a compressed file, in base64."""
 
 
 class Config(ConfigStore, LimitStore, Protocol):
@@ -42,6 +49,35 @@ class Standings(Protocol):
 
 CompilePolicy = Callable[[], Policy]
 """Reads and compiles the policy files. Raises ConfigInvalid whose message holds file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceParts:
+    """What the price book is made of. `compile_with` compiles the policy files with the price sheets it is given
+    (routing.compile.Sheets); `kinds` are the kinds of providers there are."""
+
+    store: PriceStore
+    queries: PriceQueries
+    compile_with: Callable[[Sheets], Policy]
+    kinds: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertParts:
+    """What alerts are read from and tried with. `secret` is what pause links are signed with."""
+
+    store: AlertStore
+    notifier: Notifier
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionParts:
+    """What corrects the ledger and closes months: SQL's part, and the bookkeeper's."""
+
+    queries: RerateQueries
+    periods: Periods
+    bookkeeper: Correcting
 
 
 class DataRoute(Protocol):
@@ -108,7 +144,8 @@ class DeskParts:
 
     `keys` is kept current by whoever made it; the desk applies its own changes at once. `local_token` empty switches
     the local header off. `watch_files` False leaves the policy files to explicit reloads (one-shot local commands).
-    `standings` None: nobody here knows the counters, and budgets are shown without what is spent of them.
+    `standings` None: nobody here knows the counters, and budgets are shown without what is spent of them. `prices`
+    None: the policy is compiled with what `compile_policy` finds, and there are no versions of the price book.
     """
 
     config: Config
@@ -125,3 +162,6 @@ class DeskParts:
     watch_files: bool = True
     keys_stale_after_ms: int = 10_000
     standings: Standings | None = None
+    alerts: AlertParts | None = None
+    prices: PriceParts | None = None
+    corrections: CorrectionParts | None = None

@@ -7,14 +7,15 @@ import logging
 from dataclasses import dataclass
 
 from gateway.core.config import Policy
-from gateway.core.errors import ConfigInvalid, StoreUnavailable
+from gateway.core.errors import ConfigInvalid, Conflict, StoreUnavailable
+from gateway.desk.alerts_file import with_alerts
 from gateway.desk.commit import publish
 from gateway.desk.limits_file import with_limits
 from gateway.desk.parts import DeskParts
+from gateway.desk.prices_gate import FILES, Choice, PriceGate
 from gateway.vault.policy_files import Seen, changed
 
 _LOG = logging.getLogger("faregate.desk")
-_ACTOR = "files"
 _LOOK_S = 0.5
 
 
@@ -42,32 +43,77 @@ class PolicyFiles:
         self._turn = asyncio.Lock()
         self._asked = False
         self.standing = Standing()
+        self.prices = None if parts.prices is None else PriceGate(parts, parts.prices)
 
     def ask(self) -> None:
         """Has `watch` read the files again at its next look, changed or not: what SIGHUP does."""
         self._asked = True
 
     async def check(self) -> Policy:
-        """Compiles without storing. Raises ConfigInvalid."""
-        return await asyncio.to_thread(self._compiled)
+        """Compiles without storing. Raises ConfigInvalid, StoreUnavailable."""
+        return (await self._prepared(None))[1]
 
-    def _compiled(self) -> Policy:
-        return with_limits(self._parts.compile_policy(), self._parts.settings.config_dir)
+    async def _prepared(self, confirm: str | None) -> tuple[Choice | None, Policy]:
+        """The prices to use, and the policy compiled with them. What is wrong with the files is told, all of it,
+        whether SQL answers or not. Raises ConfigInvalid, StoreUnavailable; with `confirm` Conflict."""
+        try:
+            choice = await self._choose(confirm)
+        except StoreUnavailable:
+            await asyncio.to_thread(self._compiled, None)
+            raise
+        except ConfigInvalid as error:
+            raise await asyncio.to_thread(self._with_others, error) from None
+        return choice, await asyncio.to_thread(self._compiled, choice)
+
+    def _compiled(self, choice: Choice | None) -> Policy:
+        parts = self._parts
+        folder = parts.settings.config_dir
+        if choice is None or parts.prices is None:
+            policy = parts.compile_policy()
+        else:
+            policy = parts.prices.compile_with(choice.sheets)
+        return with_alerts(with_limits(policy, folder), folder)
+
+    def _with_others(self, error: ConfigInvalid) -> ConfigInvalid:
+        """What is wrong with prices, and what is wrong with the other files besides."""
+        prices, folder = self._parts.prices, self._parts.settings.config_dir
+        if prices is None:
+            return error
+        try:
+            with_alerts(with_limits(prices.compile_with(lambda _kind, _models: {}), folder), folder)
+        except ConfigInvalid as other:
+            told = [problem for one in (error, other) for problem in one.extra.get("problems", ())]  # type: ignore[attr-defined]
+            return ConfigInvalid(f"{error.message}\n{other.message}", extra={"problems": told})
+        return error
+
+    async def _choose(self, confirm: str | None) -> Choice | None:
+        """The prices to compile with; None where there is no price book."""
+        gate, prices = self.prices, self._parts.prices
+        if gate is None or prices is None:
+            return None
+        policy, in_force = await self.current(), await prices.store.prices_in_force()
+        draft = None if confirm is None else await prices.store.price_draft()
+        used = await gate.used(policy)
+        return await asyncio.to_thread(gate.choose, policy, in_force, used, draft=draft, confirm=confirm)
 
     async def current(self) -> Policy | None:
         """The policy in use, or None before the first. Raises StoreUnavailable."""
         snapshot = await self._parts.config.snapshot()
         return None if snapshot is None else snapshot.policy
 
-    async def reload(self, actor: str) -> Reloaded:
-        """Compiles, stores and publishes. Raises ConfigInvalid (and keeps it as the standing problem),
-        StoreUnavailable."""
+    async def reload(self, actor: str, confirm: str | None = None) -> Reloaded:
+        """Compiles, stores and publishes. With `confirm` prices that wait are published, too: a draft, or a change of
+        the file; it is the digest of a change that somebody has seen, or empty for one that needs no yes.
+
+        Raises ConfigInvalid (and keeps it as the standing problem), StoreUnavailable; with `confirm` Conflict."""
         async with self._turn:
             try:
-                compiled = await self.check()
+                choice, compiled = await self._prepared(confirm)
             except ConfigInvalid as error:
                 self._failed(error)
                 raise
+            if choice is not None:
+                await self._save_prices(choice, actor)
             known = await self.current()
             if known is not None and known.hash == compiled.hash:
                 self._recovered()
@@ -77,6 +123,13 @@ class PolicyFiles:
             _LOG.info("configuration revision %d (%s) by %s", stored.revision, stored.hash[:12], actor)
             applied = await publish(self._parts, stored.revision)
             return Reloaded(stored, changed=True, applied=applied)
+
+    async def _save_prices(self, choice: Choice, actor: str) -> None:
+        """Stores a new version of the price book before the policy that is made of it."""
+        prices = self._parts.prices
+        if prices is not None and choice.publish is not None:
+            made = await prices.store.publish_prices(choice.publish, actor=actor, after=choice.after)
+            _LOG.info("prices version %d (%s) by %s", made.number, made.sha256[:12], actor)
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Reloads now, and on every change of the folder until `stop`. What SQL could not take is tried again."""
@@ -100,12 +153,14 @@ class PolicyFiles:
     async def _reload_quietly(self) -> bool:
         """False when it is worth another try with the same files."""
         try:
-            await self.reload(_ACTOR)
+            await self.reload(FILES)
         except ConfigInvalid:
             return True  # logged and kept as the standing problem
         except StoreUnavailable as error:
             self._not_stored(error)
             return False
+        except Conflict:
+            return False  # another desk has just published prices: look again
         except Exception:  # noqa: BLE001 - a mistake in a compiler must not end the watch; the last good policy stays
             _LOG.exception("compiling the policy files failed in an unforeseen way; they are not used")
         return True

@@ -171,6 +171,8 @@ class LimitReply(BaseModel):
     zone: str
     scope: Annotated[dict[str, str], Field(description="What it is about; `each`: every value has a count of its own.")]
     on_exceed: str
+    downgrade_to: Annotated[str | None, Field(description="The model that a call without room goes on with.")]
+    min_output: Annotated[int | None, Field(description="The fewest tokens of output that a cap leaves.")]
     hold: str
     alerts: Annotated[list[int], Field(description="Per cent of the amount.")]
     max_values: Annotated[int | None, Field(description="How many values of what callers send are counted at a time.")]
@@ -197,6 +199,8 @@ def limit_members(limit: Limit) -> dict[str, object]:
         "zone": limit.window.zone,
         "scope": write_scope(limit.scope),
         "on_exceed": limit.on_exceed.value,
+        "downgrade_to": limit.downgrade_to or None,
+        "min_output": limit.min_output or None,
         "hold": limit.hold.value,
         "alerts": list(limit.alerts),
         "max_values": limit.max_values or None,

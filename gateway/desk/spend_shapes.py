@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from gateway.core.charge import Line
-from gateway.core.money import NANO, PICO_PER_NANO, print_usd
-from gateway.core.queries import AttemptRow, CallRow, Freshness, SpendRow
+from gateway.core.charge import MILLION, Line
+from gateway.core.money import NANO, PICO_PER_NANO, divide_half_even, print_usd
+from gateway.core.queries import AttemptRow, CallRow, CorrectionRow, Freshness, SpendRow
 from gateway.desk.limit_shapes import BudgetReply
 from gateway.desk.moments import print_moment
 from gateway.desk.shapes import LimitReply
+from gateway.pricing.reported import gap_ppm, is_gap
 
 PICO_PER_USD = NANO * PICO_PER_NANO
 
@@ -28,15 +29,25 @@ class Money(BaseModel):
 
 
 class Cost(Money):
-    """Effective cost with its state (priced, unpriced, estimated), and the list price beside it."""
+    """Effective cost with its state (priced, unpriced, estimated), and FOCUS' other amounts beside it: the list price,
+    contracted after what was negotiated, billed to the organisation with its margin."""
 
     state: str
     list: Money
+    contracted: Money
+    billed: Money
 
     @classmethod
-    def stated(cls, state: str, effective_nusd: int | None, list_nusd: int | None) -> Cost:
+    def stated(cls, state: str, effective_nusd: int | None, list_nusd: int | None, billed_nusd: int | None) -> Cost:
         effective = Money.of(effective_nusd)
-        return cls(state=state, usd=effective.usd, nano_usd=effective.nano_usd, list=Money.of(list_nusd))
+        return cls(
+            state=state,
+            usd=effective.usd,
+            nano_usd=effective.nano_usd,
+            list=Money.of(list_nusd),
+            contracted=effective,
+            billed=Money.of(billed_nusd),
+        )
 
 
 class Tokens(BaseModel):
@@ -45,10 +56,14 @@ class Tokens(BaseModel):
 
 
 class SummedCost(Money):
-    """Effective cost of what is priced; `estimated` is the part of it that is."""
+    """Effective cost of what is priced; `estimated` is the part of it that is. `prior_period` is what was posted in
+    this time for months that had been closed: it is in none of the other amounts."""
 
     list: Money
+    contracted: Money
+    billed: Money
     estimated: Money
+    prior_period: Money
 
 
 class Sums(BaseModel):
@@ -107,7 +122,11 @@ class LineReply(BaseModel):
     per: int
     cost: Money
     list: Money
+    billed: Money
     price_row: str
+    uplift: Annotated[str | None, Field(description="The factor for where it was computed, in the rate.")] = None
+    part: Annotated[str | None, Field(description="The model run it is of, where there were several.")] = None
+    native: Annotated[str | None, Field(description="The amount in the currency it was agreed in.")] = None
 
     @classmethod
     def of(cls, line: Line) -> LineReply:
@@ -118,14 +137,58 @@ class LineReply(BaseModel):
             per=line.per,
             cost=Money.of(line.effective_nusd),
             list=Money.of(line.list_nusd),
+            billed=Money.of(line.billed_nusd),
             price_row=line.row_id,
+            uplift=print_factor(line.uplift_ppm) if line.uplift_ppm else None,
+            part=line.part or None,
+            native=None if line.native_nano is None else f"{print_usd(line.native_nano)} {line.currency}",
         )
+
+
+def percent_of(ppm: int | None) -> str | None:
+    """Millionths as per cent, to two places."""
+    if ppm is None:
+        return None
+    hundredths = divide_half_even(ppm, 100)
+    sign = "-" if hundredths < 0 else ""
+    return f"{sign}{abs(hundredths) // 100}.{abs(hundredths) % 100:02d}".rstrip("0").rstrip(".")
 
 
 def print_rate(pico: int) -> str:
     """The exact USD of a rate in pico-USD."""
     whole, rest = divmod(pico, PICO_PER_USD)
     return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
+
+
+def print_factor(ppm: int) -> str:
+    """1 100 000 → `1.1`."""
+    whole, rest = divmod(ppm, MILLION)
+    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
+
+
+class CorrectionOfAttempt(BaseModel):
+    """A later change of what an attempt costs: amounts are differences. Its lines take back those in force before, with
+    negative quantities, and put others in their place."""
+
+    revision: int
+    posted_ms: int
+    posted_at: str
+    reason: str
+    cost: Cost
+    prior_period: Annotated[bool, Field(description="Its month was closed: it counts when it was posted.")]
+    lines: list[LineReply]
+
+    @classmethod
+    def of(cls, row: CorrectionRow) -> CorrectionOfAttempt:
+        return cls(
+            revision=row.revision,
+            posted_ms=row.posted_ms,
+            posted_at=print_moment(row.posted_ms),
+            reason=row.reason,
+            cost=Cost.stated(row.state, row.effective_nusd, row.list_nusd, row.billed_nusd),
+            prior_period=row.counted_ms is not None,
+            lines=[LineReply.of(line) for line in row.lines],
+        )
 
 
 class AttemptTokens(Tokens):
@@ -144,9 +207,15 @@ class AttemptReply(BaseModel):
     reserved: Annotated[Money, Field(description="What was held for it before it was sent.")]
     usage: AttemptTokens
     raw_usage: Annotated[str, Field(description="The provider's own usage JSON.")]
+    reported: Annotated[Money, Field(description="What the provider itself says it cost; null: it does not say.")]
+    reported_gap_percent: Annotated[str | None, Field(description="By how much that differs from ours.")]
+    reported_differs: Annotated[bool, Field(description="By more than 1 %.")]
     first_token_ms: float | None
     duration_ms: float | None
-    lines: list[LineReply]
+    region: Annotated[str | None, Field(description="Where the reply says it was computed.")] = None
+    unknown_usage: Annotated[list[str], Field(description="Members of the usage that no reader knows.")] = []
+    lines: Annotated[list[LineReply], Field(description="Those in force.")]
+    corrections: list[CorrectionOfAttempt] = []
 
     @classmethod
     def of(cls, row: AttemptRow) -> AttemptReply:
@@ -158,7 +227,7 @@ class AttemptReply(BaseModel):
             cause=row.cause,
             status=row.status,
             source=row.source,
-            cost=Cost.stated(row.state, row.effective_nusd, row.list_nusd),
+            cost=Cost.stated(row.state, row.effective_nusd, row.list_nusd, row.billed_nusd),
             reserved=Money.of(row.bound_nusd),
             usage=AttemptTokens(
                 input_tokens=row.input_tokens,
@@ -166,9 +235,15 @@ class AttemptReply(BaseModel):
                 reasoning_tokens=row.reasoning_tokens,
             ),
             raw_usage=row.raw_usage,
+            reported=Money.of(row.reported_nusd),
+            reported_gap_percent=percent_of(gap_ppm(row.effective_nusd, row.reported_nusd)),
+            reported_differs=is_gap(row.effective_nusd, row.reported_nusd),
             first_token_ms=_ms(row.ttft_us),
             duration_ms=_ms(row.duration_us),
+            region=row.region or None,
+            unknown_usage=list(row.unknown_usage),
             lines=[LineReply.of(line) for line in row.lines],
+            corrections=[CorrectionOfAttempt.of(one) for one in row.corrections],
         )
 
 
@@ -195,6 +270,7 @@ class CallReply(BaseModel):
     error_code: str | None
     finish_reason: str | None
     cost: Cost
+    corrected: Annotated[bool, Field(description="Its cost was another one when it ended: see the attempts.")] = False
     usage: Tokens
     first_token_ms: float | None
     duration_ms: float | None
@@ -225,7 +301,8 @@ class CallReply(BaseModel):
             status=row.status,
             error_code=row.error_code or None,
             finish_reason=row.finish_reason or None,
-            cost=Cost.stated(row.cost_state, row.effective_nusd, row.list_nusd),
+            cost=Cost.stated(row.cost_state, row.effective_nusd, row.list_nusd, _billed_nusd(row, attempts)),
+            corrected=row.corrected,
             usage=Tokens(input_tokens=row.input_tokens, output_tokens=row.output_tokens),
             first_token_ms=_ms(row.ttft_us),
             duration_ms=_ms(row.duration_us),
@@ -235,6 +312,13 @@ class CallReply(BaseModel):
             trace_id=row.trace_id,
             attempts=[AttemptReply.of(attempt) for attempt in attempts],
         )
+
+
+def _billed_nusd(row: CallRow, attempts: tuple[AttemptRow, ...]) -> int | None:
+    """Of a call: its attempts' together. None where its cost is not known."""
+    if row.effective_nusd is None:
+        return None
+    return row.effective_nusd + sum((one.billed_nusd or 0) - (one.effective_nusd or 0) for one in attempts)
 
 
 def _ms(us: int) -> float | None:
@@ -288,7 +372,10 @@ def sums_members(row: SpendRow) -> dict[str, Any]:
             usd=effective.usd,
             nano_usd=effective.nano_usd,
             list=Money.of(row.list_nusd),
+            contracted=effective,
+            billed=Money.of(row.billed_nusd),
             estimated=Money.of(row.estimated_nusd),
+            prior_period=Money.of(row.prior_effective_nusd),
         ),
     }
 
@@ -305,4 +392,8 @@ def total_of(rows: list[SpendRow]) -> SpendRow:
         list_nusd=sum(row.list_nusd for row in rows),
         estimated_nusd=sum(row.estimated_nusd for row in rows),
         unpriced_calls=sum(row.unpriced_calls for row in rows),
+        margin_nusd=sum(row.margin_nusd for row in rows),
+        prior_list_nusd=sum(row.prior_list_nusd for row in rows),
+        prior_effective_nusd=sum(row.prior_effective_nusd for row in rows),
+        prior_margin_nusd=sum(row.prior_margin_nusd for row in rows),
     )

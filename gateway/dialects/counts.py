@@ -42,12 +42,15 @@ def open_usage(raw: msgspec.Raw | bytes) -> UsageFields | None:
 
 
 def merge_usage(older: UsageFields, newer: UsageFields) -> UsageFields:
-    """Usage said more than once in a stream: each field's last value counts; they are running totals, never summed."""
+    """Usage said more than once in a stream: each field's last value counts; they are running totals, never summed. A
+    total does not fall: a smaller number later (some servers end with zeros) is not believed."""
     merged = dict(older)
     for name, value in newer.items():
         before = merged.get(name)
         if isinstance(before, dict) and isinstance(value, dict):
             merged[name] = merge_usage(before, value)
+        elif type(value) is int and type(before) is int and value < before:
+            continue
         elif value is not None or name not in merged:
             merged[name] = value
     return merged

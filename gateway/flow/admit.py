@@ -5,9 +5,12 @@ What is counted here stays counted even when the call is refused later: it was a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.core.limits import Unit, Want
 from gateway.flow.services import Services
 from gateway.flow.state import Passage
+from gateway.limits.headers import rate_headers
 from gateway.limits.refusal import refusal_for
 
 
@@ -21,27 +24,24 @@ def admit(passage: Passage, services: Services, model: str, now_ms: int) -> None
         return
     blocked = services.limits.check(wants)
     if blocked is not None:
-        raise refusal_for(blocked, now_ms, services.settings.budget_status)
+        raise refusal_for(blocked, now_ms, services.settings.budget_status, passage.surface.dialect)
     services.limits.count(wants)
     passage.counts = tuple([want.take for want in wants])
-    passage.rate_headers = _rate_headers(services, wants, now_ms)
+    passage.headers += standing_headers(passage, services, wants, Unit.REQUESTS, now_ms)
 
 
-def _rate_headers(services: Services, wants: tuple[Want, ...], now_ms: int) -> tuple[tuple[bytes, bytes], ...]:
-    """The caller's own tightest request limit in the headers OpenAI's clients read."""
-    tightest: tuple[int, Want] | None = None
+def standing_headers(
+    passage: Passage, services: Services, wants: Sequence[Want], unit: Unit, now_ms: int
+) -> tuple[tuple[bytes, bytes], ...]:
+    """The caller's tightest enforced limit of a unit, as its SDK reads it; nothing where there is none."""
+    tightest: Want | None = None
+    least = 0
+    used = services.limits.used
     for want in wants:
-        if want.limit.unit is not Unit.REQUESTS or not want.enforced:
-            continue
-        left = max(0, want.limit.amount - services.limits.spent(want.counters))
-        if tightest is None or left < tightest[0]:
-            tightest = (left, want)
+        if want.limit.unit is unit and want.enforced:
+            left = want.limit.amount - used(want.counters)
+            if tightest is None or left < least:
+                tightest, least = want, left
     if tightest is None:
         return ()
-    left, want = tightest
-    limited = (b"x-ratelimit-limit-requests", b"%d" % want.limit.amount)
-    remaining = (b"x-ratelimit-remaining-requests", b"%d" % left)
-    if want.resets_ms is None:
-        return limited, remaining
-    seconds = (max(0, want.resets_ms - now_ms) + 500) // 1000
-    return limited, remaining, (b"x-ratelimit-reset-requests", b"%ds" % seconds)
+    return rate_headers(passage.surface.dialect, unit, tightest.limit.amount, least, tightest.resets_ms, now_ms)

@@ -11,6 +11,7 @@ from gateway.core.money import print_usd
 from gateway.core.ports import StreamTap
 from gateway.core.upstream import UpstreamReply
 from gateway.flow.state import Attempt, Passage
+from gateway.limits.headers import kept
 
 
 class WholeAnswer(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ Answer = WholeAnswer | StreamAnswer
 def call_headers(passage: Passage) -> list[tuple[bytes, bytes]]:
     """The headers of every answer, refusals included."""
     call_id = print_id(CALL, passage.call_id).encode()
-    return [(b"x-request-id", call_id), *passage.rate_headers]
+    return [(b"x-request-id", call_id), *passage.headers]
 
 
 def answer_headers(
@@ -50,6 +51,8 @@ def answer_headers(
     """Headers of an answer that came from a deployment: who served it, at what cost where known, our own share."""
     deployment = attempt.hold.deployment.encode("latin-1", "replace")
     headers = [*call_headers(passage), (b"x-faregate-deployment", deployment)]
+    if attempt.capped:
+        headers.append((b"x-faregate-budget-clamped", b"%d" % attempt.capped))
     if attempt.dropped:
         headers.append((b"x-faregate-dropped-params", ", ".join(attempt.dropped).encode("latin-1", "replace")))
     end = attempt.end
@@ -60,4 +63,5 @@ def answer_headers(
     overhead_us = max(0, now_ns - passage.received_ns - passage.waited_ns) // 1000
     headers.append((b"x-faregate-overhead-us", str(overhead_us).encode()))
     headers.extend(upstream)
+    headers.extend(kept(passage.headers, upstream))
     return headers

@@ -28,8 +28,9 @@ from gateway.core.ports import Composed, Exchange, StreamTap
 from gateway.core.upstream import UpstreamReply, UpstreamRequest
 from gateway.flow.abandon import Abandonable
 from gateway.flow.answer import Answer, StreamAnswer, WholeAnswer, answer_headers
+from gateway.flow.downgrade import downgraded
 from gateway.flow.endpoints import EVENT_STREAM
-from gateway.flow.reserve import reserve
+from gateway.flow.reserve import NoRoom, reserve
 from gateway.flow.services import Services
 from gateway.flow.settle import end_attempt, void_attempt
 from gateway.flow.state import Attempt, Passage, Target
@@ -49,13 +50,21 @@ async def dispatch(
 ) -> Answer:
     """The first good answer. Raises a refusal of reserve, or AttemptFailed naming every cause."""
     failures: list[AttemptFailed] = []
-    for target in targets:
+    tried: set[str] = set()
+    at = 0
+    while at < len(targets):
+        target = targets[at]
+        at += 1
         if fault := target.row.not_served(passage.surface.name, target.provider.name):
             raise BadRequest(fault, param="model")
-        attempt = await reserve(passage, services, exchange.disconnect, composed, target)
+        try:
+            attempt = await reserve(passage, services, exchange.disconnect, composed, target)
+        except NoRoom as no_room:
+            attempt, targets = await downgraded(passage, services, exchange.disconnect, composed, no_room, tried)
+            target, at = attempt.target, 1
         try:
             with Abandonable(exchange.disconnect, patience_s(services, target)):
-                return await _send(passage, services, exchange, composed, attempt)
+                return await _send(passage, services, exchange, attempt)
         except AttemptFailed as failure:
             if isinstance(failure, UpstreamNotStarted):
                 void_attempt(passage, services, attempt, failure.cause, failure.message)
@@ -90,11 +99,9 @@ def _combined(failures: Sequence[AttemptFailed]) -> AttemptFailed:
     return last
 
 
-async def _send(
-    passage: Passage, services: Services, exchange: Exchange, composed: Composed, attempt: Attempt
-) -> Answer:
+async def _send(passage: Passage, services: Services, exchange: Exchange, attempt: Attempt) -> Answer:
     row = attempt.target.row
-    request = _request(passage, services, exchange, composed, attempt)
+    request = _request(passage, services, exchange, attempt)
     reply = await waited(passage, services, services.upstream.send(request, attempt.mark_sent))
     said = reply.headers
     attempt.status = reply.status
@@ -104,8 +111,8 @@ async def _send(
     try:
         if reply.status >= 300:
             return await _refused(passage, services, attempt, reply, headers)
-        if composed.head.stream and said.get("content-type", "").lower().startswith(EVENT_STREAM):
-            return await _first_event(passage, services, exchange, composed, attempt, reply, headers)
+        if attempt.hold.stream and said.get("content-type", "").lower().startswith(EVENT_STREAM):
+            return await _first_event(passage, services, exchange, attempt, reply, headers)
         return await _whole(passage, services, attempt, reply, headers)
     except BaseException:
         reply.abort()
@@ -121,10 +128,9 @@ async def waited(passage: Passage, services: Services, awaited: Awaitable[T]) ->
         passage.waited_ns += services.clock.monotonic_ns() - asked_ns
 
 
-def _request(
-    passage: Passage, services: Services, exchange: Exchange, composed: Composed, attempt: Attempt
-) -> UpstreamRequest:
-    target, surface, head = attempt.target, passage.surface, composed.head
+def _request(passage: Passage, services: Services, exchange: Exchange, attempt: Attempt) -> UpstreamRequest:
+    target, surface, composed = attempt.target, passage.surface, attempt.composed
+    head = composed.head
     row, provider, model = target.row, target.provider, target.deployment.model
     url = row.url(provider, surface.name, surface.upstream_path, model)
     endpoint = services.endpoints.of(services.configuration, provider, surface, url, head.stream)
@@ -201,14 +207,13 @@ async def _first_event(
     passage: Passage,
     services: Services,
     exchange: Exchange,
-    composed: Composed,
     attempt: Attempt,
     reply: UpstreamReply,
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> StreamAnswer:
     """Waits for the first event; an error there is a failed attempt, not an answer."""
     clock = services.clock
-    tap = passage.surface.tap(composed.head, attempt.target.row.quirks)
+    tap = passage.surface.tap(attempt.composed.head, attempt.target.row.quirks)
     chunks = reply.chunks()
     first = bytearray()
     ended = False
@@ -313,6 +318,8 @@ def observe_stream(attempt: Attempt, tap: StreamTap) -> None:
     if tap.reported_nusd is not None:
         attempt.reported_nusd = tap.reported_nusd
     attempt.output_bytes = tap.output_bytes
+    attempt.unmetered_bytes = tap.unmetered_bytes
+    attempt.finished = tap.complete
     attempt.model_served = tap.model_served
     attempt.finish_reason = tap.finish_reason
     attempt.refusal = tap.refusal

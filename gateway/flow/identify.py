@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from gateway.core.caller import Caller, Permission, permits
+from gateway.core.caller import Caller, Permission, is_owned_tag, permits
 from gateway.core.errors import BadRequest, KeysUnavailable, NotAuthenticated, NotPermitted
 from gateway.core.ports import KeyRing
 
@@ -17,8 +17,6 @@ _KEY_HEADERS = ("x-faregate-api-key", "x-api-key", "api-key", "x-goog-api-key")
 _HOW = "Send your Faregate key as `Authorization: Bearer fg_…`; `faregate keys create` makes one."
 _MAX_DIMENSION = 256
 _MAX_TAGS = 16
-_OWNED_TAGS = frozenset({"org", "team", "key", "cost_centre", "cost_center"})
-"""Whose money it is, is the key's to say: a caller's tag of such a name is dropped."""
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
@@ -94,6 +92,6 @@ def _tags(own: tuple[tuple[str, str], ...], sent: str) -> tuple[tuple[str, str],
     for pair in sent.split(",")[:_MAX_TAGS]:
         name, _, value = pair.partition("=")
         name = name.strip()[:_MAX_DIMENSION]
-        if name and name.lower() not in _OWNED_TAGS:
+        if name and not is_owned_tag(name):
             tags.setdefault(name, value.strip()[:_MAX_DIMENSION])
     return tuple(tags.items())

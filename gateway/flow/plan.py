@@ -38,7 +38,7 @@ class Plans:
         targets = self._plans.get((model, key.models))
         if targets is None:
             targets = self._plans[model, key.models] = tuple(
-                Target(step.deployment, step.provider, providers[step.provider.kind], step.sheet)
+                Target(step.deployment, step.provider, providers[step.provider.kind], step.sheet, model)
                 for step in route_plan(policy, key, model).deployments
             )
         return targets

@@ -20,6 +20,7 @@ from gateway.flow.answer import StreamAnswer, WholeAnswer, answer_headers
 from gateway.flow.dispatch import no_progress, observe_stream, patience_s, start_stream, waited
 from gateway.flow.services import Services
 from gateway.flow.settle import conclude, synced
+from gateway.flow.shrink import may_shrink, shrink
 from gateway.flow.state import Passage
 
 _USAGE_COMMENT_HEADER = "x-faregate-usage-comment"
@@ -102,7 +103,10 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
     every_ns = int(settings.progress_s * 1e9)
     every_bytes = settings.progress_tokens * 3
     moved_ns, events = asked_ns, tap.events
+    shrinks = may_shrink(answer.attempt)
     try:
+        if shrinks and tap.usage is not None:
+            shrinks = _still_shrinks(passage, services, answer)
         if answer.first:
             await exchange.write(answer.first)
         if answer.ended or _over(tap):
@@ -119,6 +123,8 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
             if now_ns - noted_ns >= every_ns or tap.output_bytes - noted_bytes >= every_bytes:
                 noted_ns, noted_bytes = now_ns, tap.output_bytes
                 _note_progress(passage, services, answer)
+            if shrinks and tap.usage is not None:
+                shrinks = _still_shrinks(passage, services, answer)
             asked_ns = clock.monotonic_ns()
             if relayed:
                 await exchange.write(relayed)
@@ -129,6 +135,14 @@ async def _pump(passage: Passage, services: Services, exchange: Exchange, answer
             await exchange.write(rest)
     finally:
         passage.waited_ns += clock.monotonic_ns() - asked_ns
+
+
+def _still_shrinks(passage: Passage, services: Services, answer: StreamAnswer) -> bool:
+    """Shrinks the hold at the first usage that tells the prompt, if more than the stream's end is to come."""
+    usage = answer.tap.usage
+    if usage is None or answer.tap.complete:
+        return usage is None
+    return not shrink(passage, services, answer.attempt, usage)
 
 
 def _note_progress(passage: Passage, services: Services, answer: StreamAnswer) -> None:

@@ -22,7 +22,7 @@ from gateway.flow.abandon import ClientGone
 from gateway.flow.admit import admit
 from gateway.flow.answer import WholeAnswer, call_headers
 from gateway.flow.dispatch import dispatch
-from gateway.flow.guard import guard
+from gateway.flow.guard import guard, require_tags
 from gateway.flow.identify import identify
 from gateway.flow.relay import relay_stream, relay_whole
 from gateway.flow.services import Services
@@ -123,6 +123,9 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
     )
     passage.composed = composed = guard(services.guards, caller, composed, surface, passage.policy, passage.verdicts)
 
+    if passage.policy.tags.required:
+        require_tags(passage, services)
+
     admit(passage, services, composed.head.model, clock.now_ms())
 
     remembered = await services.recall.find(caller, composed)
@@ -149,7 +152,7 @@ async def _answer_error(exchange: Exchange, passage: Passage, services: Services
         await exchange.finish(surface.stream_error(error))
         return
     body = surface.error_body(error)
-    headers = call_headers(passage)
+    headers = [header for header in call_headers(passage) if header[0].decode() not in error.headers]
     headers.extend((name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items())
     headers.append((b"content-type", b"application/json"))
     headers.append((b"content-length", str(len(body)).encode()))

@@ -13,7 +13,7 @@ import msgspec
 from gateway.core.call import Head
 from gateway.core.charge import Charge, CostState
 from gateway.core.errors import UsageLogUnavailable
-from gateway.core.limits import Take, Unit
+from gateway.core.limits import HoldKind, Take, Unit
 from gateway.core.ports import Composed
 from gateway.core.records import AttemptEnd, Hold, Settle, Void
 from gateway.core.tokens import estimate_tokens
@@ -23,6 +23,7 @@ from gateway.flow.state import Attempt, Passage
 from gateway.ledger.estimate import estimated_end
 from gateway.ledger.fold import OpenHold
 from gateway.pricing.arithmetic import SheetOf
+from gateway.pricing.reported import is_gap
 
 _NOTHING = Usage(meters={}, source=UsageSource.NONE)
 _FREE = Charge(CostState.PRICED, (), 0, 0)
@@ -74,10 +75,28 @@ def _end_record(passage: Passage, services: Services, attempt: Attempt, outcome:
     if usage is None and (attempt.status >= _REFUSED_FROM or attempt.nothing_came):
         usage = _NOTHING
     now_ns = services.clock.monotonic_ns()
-    if usage is None:
+    if usage is None or (not usage.fault and _is_behind(attempt, usage, outcome)):
         return _estimated(services, passage, attempt, outcome, cause, now_ns)
+    if outcome != "ok" and usage.source is UsageSource.PROVIDER and not attempt.finished:
+        usage = msgspec.structs.replace(usage, source=UsageSource.ESTIMATED)  # of a cut stream: more was on its way
     sheet_of = _sheets(passage, attempt) if usage.parts else None
     return _priced(services, attempt, usage, outcome, cause, now_ns, sheet_of)
+
+
+def _is_behind(attempt: Attempt, usage: Usage, outcome: str) -> bool:
+    """Whether output has come that the usage cannot know of."""
+    if not attempt.unmetered_bytes and (outcome == "ok" or attempt.composed.head.choices == 1):
+        return False
+    return _put_out(attempt, usage, outcome) > usage.output_tokens()
+
+
+def _put_out(attempt: Attempt, usage: Usage, outcome: str) -> int:
+    """Tokens of output: what the usage counts, and an estimate of what came after it. Of several choices vLLM tells in
+    each chunk what that one has, and all of them only at the end: of a stream cut before it all is estimated."""
+    counted = usage.output_tokens() + estimate_tokens(attempt.unmetered_bytes)
+    if outcome == "ok" or attempt.composed.head.choices == 1:
+        return counted
+    return max(counted, estimate_tokens(attempt.output_bytes))
 
 
 def _sheets(passage: Passage, attempt: Attempt) -> SheetOf:
@@ -91,9 +110,26 @@ def _ended(passage: Passage, services: Services, attempt: Attempt, record: Attem
     services.limits.apply(record, passage.call_id)
     attempt.ended = True
     attempt.end = record
-    bound = attempt.hold.bound_nusd
-    if bound is not None and record.effective_nusd is not None:
-        services.metrics.hold_settled(bound, record.effective_nusd)
+    bound, cost = attempt.hold.bound_nusd, record.effective_nusd
+    if bound is not None and cost is not None:
+        services.metrics.hold_settled(attempt.hold.deployment, bound, cost)
+    if attempt.wants and attempt.wants[0].limit.hold is HoldKind.ESTIMATE:  # those come first
+        _note_overshoot(services, attempt, record)
+    if record.unknown_usage:
+        services.metrics.usage_unknown(attempt.hold.deployment, len(record.unknown_usage))
+    if record.reported_nusd is not None and cost is not None:
+        services.metrics.cost_compared(attempt.hold.deployment, is_gap(cost, record.reported_nusd))
+
+
+def _note_overshoot(services: Services, attempt: Attempt, record: AttemptEnd) -> None:
+    """By how much this attempt took limits that hold estimates beyond their amounts."""
+    posted = {take.counter: take.amount for take in record.posted}
+    for want in attempt.wants:
+        limit = want.limit
+        if limit.hold is HoldKind.ESTIMATE and limit.unit is Unit.USD:
+            beyond = services.limits.spent(want.counters) - limit.amount
+            if beyond > 0 and (mine := min(beyond, posted.get(want.take.counter, 0))):
+                services.metrics.overshot(limit.id, mine)
 
 
 def _priced(
@@ -165,8 +201,14 @@ def _estimated(
     open_hold = OpenHold(passage.call_id, attempt.hold)
     open_hold.dispatched = attempt.dispatched
     open_hold.output_tokens = estimate_tokens(attempt.output_bytes)
+    usage, input_tokens, raw_usage = attempt.usage, None, b""
+    if usage is not None:  # told early, and then output went on: that alone is estimated
+        input_tokens, raw_usage = usage.input_tokens(), usage.raw
+        open_hold.output_tokens = _put_out(attempt, usage, outcome)
     return estimated_end(
         open_hold,
+        input_tokens=input_tokens,
+        raw_usage=raw_usage,
         ts_ms=services.clock.now_ms(),
         outcome=outcome,
         cause=cause,
@@ -282,7 +324,7 @@ def _settle_record(passage: Passage, services: Services, outcome: str, status: i
         raw_usage=totals.raw_usage,
         trace_id=passage.trace_id,
         span_id=passage.span_id,
-        counts=() if passage.counts_recorded else passage.counts,
+        counts=passage.counts[passage.counts_recorded :],
         prompt=composed.prompt,
         prompt_version=composed.prompt_version,
         experiment=composed.experiment,

@@ -7,7 +7,7 @@ import msgspec
 from gateway.core.caller import Caller
 from gateway.core.charge import PriceSheet
 from gateway.core.config import Deployment, Policy, ProviderSettings
-from gateway.core.limits import Take
+from gateway.core.limits import Take, Want
 from gateway.core.ports import Composed, Surface
 from gateway.core.records import AttemptEnd, Features, Hold
 from gateway.core.usage import Usage
@@ -15,19 +15,27 @@ from gateway.providers.row import ProviderRow
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One planned deployment with all a dispatch needs to know of it. `sheet` None: the model has no price."""
+    """One planned deployment with all a dispatch needs to know of it. `sheet` None: the model has no price. `name` is
+    the public model it was planned for."""
 
     deployment: Deployment
     provider: ProviderSettings
     row: ProviderRow
     sheet: PriceSheet | None
+    name: str
 
 
 class Attempt(msgspec.Struct):
-    """One dispatch: its hold, what was observed, and whether its end is already in the journal."""
+    """One dispatch: its hold as last shrunk, what was observed, and whether its end is already in the journal.
+
+    `composed` is the call as this attempt sends it, with a limit's cap on its output; `wants` is what its takes were
+    made against.
+    """
 
     hold: Hold
     target: Target
+    composed: Composed
+    wants: tuple[Want, ...]
     requested_tier: str
     started_ns: int
     dispatched: bool = False
@@ -38,6 +46,10 @@ class Attempt(msgspec.Struct):
     first_token_ns: int = 0
     usage: Usage | None = None
     output_bytes: int = 0
+    unmetered_bytes: int = 0
+    """Of them, those that came after the last usage."""
+    finished: bool = False
+    """The stream came to its own end; false of a whole reply."""
     model_served: str = ""
     finish_reason: str = ""
     refusal: bool = False
@@ -46,6 +58,8 @@ class Attempt(msgspec.Struct):
     upstream_id: str = ""
     reported_nusd: int | None = None
     """What the provider itself says it cost, where it does."""
+    capped: int = 0
+    """The output limit a budget wrote into the request; 0: none did."""
     dropped: tuple[str, ...] = ()
     """The caller's members that this provider was not sent."""
     error_code: str = ""
@@ -73,7 +87,8 @@ class Passage(msgspec.Struct):
     features: Features = Features()
     verdicts: list[str] = msgspec.field(default_factory=list)
     counts: tuple[Take, ...] = ()
-    counts_recorded: bool = False
+    counts_recorded: int = 0
+    """How many of `counts` stand in a HOLD already."""
     attempts: list[Attempt] = msgspec.field(default_factory=list)
     causes: list[str] = msgspec.field(default_factory=list)
     waited_ns: int = 0
@@ -82,4 +97,5 @@ class Passage(msgspec.Struct):
     settled: bool = False
     last_seq: int = 0
     """The SETTLE's place in the journal."""
-    rate_headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What every answer says of the caller's rate limits, and of the model its call was downgraded to."""

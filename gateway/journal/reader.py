@@ -101,6 +101,7 @@ class JournalTail:
     """
 
     __slots__ = (
+        "_chunk_bytes",
         "_directory",
         "_disk",
         "_fd",
@@ -115,11 +116,19 @@ class JournalTail:
     )
 
     def __init__(
-        self, directory: Path, position: Position = BEGINNING, *, limit: int = 1000, disk: Disk = _REAL_DISK
+        self,
+        directory: Path,
+        position: Position = BEGINNING,
+        *,
+        limit: int = 1000,
+        chunk_bytes: int = CHUNK_BYTES,
+        disk: Disk = _REAL_DISK,
     ) -> None:
+        """Whole chunks are decoded: a poll goes beyond `limit` by what is left of one."""
         self._directory = directory
         self._disk = disk
         self._limit = limit
+        self._chunk_bytes = chunk_bytes
         self._fd = -1
         self._number = position.segment
         self._offset = position.offset
@@ -166,7 +175,7 @@ class JournalTail:
 
     def _read(self, entries: list[Entry]) -> Stop | None:
         """Reads on in the open file. Why it cannot go further, or None when the limit is reached."""
-        size = CHUNK_BYTES
+        size = self._chunk_bytes
         while len(entries) < self._limit:
             try:
                 data = self._disk.pread(self._fd, size, self._offset)
@@ -179,7 +188,7 @@ class JournalTail:
             ):
                 return Stop.BAD if stop is Stop.SHORT else stop
             # The chunk ends inside a record; only a longer read tells a long one from a damaged length.
-            size = _LONGEST_BYTES if self._offset == start else CHUNK_BYTES
+            size = _LONGEST_BYTES if self._offset == start else self._chunk_bytes
         return None
 
     def _take(self, data: bytes, entries: list[Entry]) -> Stop:

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.charge import CostState
 from gateway.core.ids import ATTEMPT, print_id
-from gateway.core.records import AttemptEnd, Dispatch, Entry, Hold, Settle, Shrink, Void
+from gateway.core.records import AttemptEnd, Correct, Dispatch, Entry, Hold, Settle, Shrink, Void
 from gateway.core.usage import UsageSource
 from gateway.ledger.estimate import total_nusd
 from gateway.ledger.fold import Books
@@ -39,7 +39,8 @@ class SpendKey(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class Spend:
-    """Sums over attempts. Money sums what is priced or estimated; `unpriced` attempts are counted, not added as 0."""
+    """Sums over attempts and their corrections. Money sums what is priced or estimated; `unpriced` attempts are
+    counted, not added as 0."""
 
     attempts: int = 0
     list_nusd: int = 0
@@ -48,6 +49,7 @@ class Spend:
     unpriced: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    billed_nusd: int = 0
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class AttemptFacts:
     ends: int = 0
     voided: bool = False
     end: AttemptEnd | None = None
+    corrections: list[Correct] = field(default_factory=list)
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -90,7 +93,10 @@ class Audit:
     wrong_sums: list[bytes] = field(default_factory=list)
     """Attempts whose totals are not the sums of their lines."""
     over_bound: list[bytes] = field(default_factory=list)
-    """Attempts that cost more than their hold's bound as last shrunk."""
+    """Attempts that cost more than their hold's bound as last shrunk, when they ended."""
+    corrections: int = 0
+    unknown_corrected: list[bytes] = field(default_factory=list)
+    """Attempts that were corrected and whose HOLD is in none of the journals: its segment has been deleted."""
     spend: dict[SpendKey, Spend] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)
@@ -142,6 +148,7 @@ def audit(entries: Iterable[Entry]) -> Audit:
     settled: Tally[bytes] = Tally()
     calls: set[bytes] = set()
     last_seq: dict[bytes, int] = {}
+    corrected: dict[tuple[bytes, str, int], Correct] = {}
     for entry in entries:
         before = last_seq.get(entry.journal_id)
         if before is not None and entry.seq > before + 1:
@@ -158,9 +165,13 @@ def audit(entries: Iterable[Entry]) -> Audit:
                 found.facts.setdefault(hold.attempt_id, AttemptFacts(_spend_key(hold), hold.bound_nusd))
             case Shrink() | Dispatch() | AttemptEnd() | Void() as record:
                 _note(found, record)
+            case Correct() as correct if correct.state:
+                corrected.setdefault((correct.attempt_id, correct.kind, correct.revision), correct)
             case _:
                 pass
         found.anomalies.extend(books.drain_anomalies())
+    for _, correct in sorted(corrected.items()):  # after all ends: journals come in the order of their beginning
+        _add_correction(found, correct)
     found.calls = len(calls)
     times = [settled[call_id] for call_id in calls]
     found.settled_once, found.settled_twice, found.settled_never = _times(times)
@@ -280,8 +291,36 @@ def _add(found: Audit, facts: AttemptFacts, end: AttemptEnd) -> None:
         return
     sums.list_nusd += end.list_nusd
     sums.effective_nusd += end.effective_nusd
+    sums.billed_nusd += end.effective_nusd if end.billed_nusd is None else end.billed_nusd
     if end.state == CostState.ESTIMATED.value:
         sums.estimated_nusd += end.effective_nusd
+
+
+def _add_correction(found: Audit, correct: Correct) -> None:
+    """In the order of an attempt's revisions."""
+    found.corrections += 1
+    amounts = (correct.list_nusd, correct.effective_nusd, correct.billed_nusd)
+    lines = correct.lines
+    sums_of_lines = (
+        total_nusd(line.list_nusd for line in lines),
+        total_nusd(line.effective_nusd for line in lines),
+        total_nusd(line.billed_nusd for line in lines),
+    )
+    if amounts != sums_of_lines:
+        found.wrong_sums.append(correct.attempt_id)
+    facts = found.facts.get(correct.attempt_id)
+    if facts is None:
+        found.unknown_corrected.append(correct.attempt_id)
+        return
+    before = facts.corrections[-1].state if facts.corrections else facts.end.state if facts.end is not None else ""
+    facts.corrections.append(correct)
+    sums = found.spend.setdefault(facts.key, Spend())
+    sums.list_nusd += correct.list_nusd
+    sums.effective_nusd += correct.effective_nusd
+    sums.billed_nusd += correct.billed_nusd
+    sums.unpriced -= before == CostState.UNPRICED.value
+    if correct.state == CostState.ESTIMATED.value:
+        sums.estimated_nusd += correct.effective_nusd
 
 
 def _times(counts: list[int]) -> tuple[int, int, int]:

@@ -106,7 +106,7 @@ def _posted(hold: OpenHold, amount_nusd: int | None, tokens: int) -> tuple[Take,
                 amount = min(tokens, remaining)
             case Unit.REQUESTS:
                 amount = 0
-        if amount > 0:
+        if amount > 0 or take.unit is Unit.USD:  # a correction has to know every counter of money, also one of 0
             posted.append(Take(take.counter, take.limit_id, take.unit, amount, take.expires_ms))
     return tuple(posted)
 

@@ -32,6 +32,8 @@ __all__ = ["KEPT_ANOMALIES", "REMEMBERED_CALLS", "Anomaly", "Books", "Counter", 
 
 REMEMBERED_CALLS = 8192
 """Settled calls remembered, one to two times this many, so that a second settle or end is told from an unknown one."""
+REMEMBERED_CORRECTIONS = 32_768
+"""Corrections remembered, so that one that comes twice has no second effect. SQL remembers all of them."""
 KEPT_ANOMALIES = 1000
 """Anomalies kept for their reader; `anomaly_count` goes on counting beyond."""
 
@@ -79,7 +81,7 @@ class Books:
         self._next_expiry_ms = _NEVER
 
     def apply(self, record: AnyRecord, call_id: bytes) -> tuple[str, ...]:
-        """Folds one record; returns the counters whose reservation fell.
+        """Folds one record; returns the counters whose reservation fell, or which were corrected.
 
         A waiter for one of them must look again: there is room, or what was held is spent and the answer is final.
         """
@@ -190,14 +192,14 @@ class Books:
         return _NONE
 
     def _correct(self, record: Correct, call_id: bytes) -> tuple[str, ...]:
-        identity = record.attempt_id + record.revision.to_bytes(8, "big")
+        identity = record.attempt_id + record.revision.to_bytes(8, "big") + record.kind.encode()
         if identity in self._corrected:
             return self._alarm("corrected_twice", record, call_id, record.attempt_id)
         self._corrected[identity] = None
-        if self.forget and len(self._corrected) > REMEMBERED_CALLS:
+        if self.forget and len(self._corrected) > REMEMBERED_CORRECTIONS:
             del self._corrected[next(iter(self._corrected))]
         self._spend(record.takes)
-        return tuple(take.counter for take in record.takes if take.amount < 0)
+        return tuple(take.counter for take in record.takes)
 
     def _nothing(self, record: Stat | Handover, call_id: bytes) -> tuple[str, ...]:
         return _NONE

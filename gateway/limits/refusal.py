@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from gateway.core.errors import BudgetExceeded, BudgetReserved, CallRefused, RateLimited
 from gateway.core.limits import Blocked, Unit
 from gateway.core.money import print_usd
+from gateway.limits.headers import iso, rate_headers
 from gateway.limits.scope import scope_words, shown_values
 from gateway.limits.text import print_amount, print_limit
 
@@ -18,19 +17,37 @@ for as long as they are told, others give up above a minute or two: a longer wai
 RESERVED_RETRY_S = 5
 """When to come back while other calls' holds are in the way: about the length of a call."""
 MAX_RESERVED_RETRY_S = 10
+"""The same for who comes back and finds them there still: those calls are long ones."""
 
 _STOP = {"x-should-retry": "false"}
 
 
-def refusal_for(blocked: Blocked, now_ms: int, budget_status: int = DEFAULT_BUDGET_STATUS) -> CallRefused:
+def refusal_for(
+    blocked: Blocked,
+    now_ms: int,
+    budget_status: int = DEFAULT_BUDGET_STATUS,
+    dialect: str = "",
+    client_retry: int = 0,
+) -> CallRefused:
     """The error of a blocked call: BudgetExceeded for spent money (status `budget_status`), BudgetReserved where only
-    running calls' holds are in the way, RateLimited for spent requests and tokens."""
+    running calls' holds are in the way, RateLimited for spent requests and tokens. How a limit on those stands is in
+    the headers of the caller's `dialect`. `client_retry` is how often its SDK has tried again already."""
     unit = blocked.want.limit.unit
     if not blocked.by_spent:
-        return _reserved(blocked, now_ms)
+        return _reserved(blocked, now_ms, dialect, client_retry)
     if unit is Unit.USD:
         return _exceeded(blocked, now_ms, budget_status)
-    return _rate_limited(blocked, now_ms)
+    return _rate_limited(blocked, now_ms, dialect)
+
+
+def _standing(blocked: Blocked, now_ms: int, dialect: str) -> dict[str, str]:
+    """The rate-limit headers of the limit that refused; none of a budget."""
+    limit = blocked.want.limit
+    if limit.unit is Unit.USD:
+        return {}
+    left = limit.amount - blocked.spent - blocked.reserved
+    headers = rate_headers(dialect, limit.unit, limit.amount, left, _reset_ms(blocked), now_ms)
+    return {name.decode(): value.decode() for name, value in headers}
 
 
 def _exceeded(blocked: Blocked, now_ms: int, status: int) -> BudgetExceeded:
@@ -51,32 +68,27 @@ def _exceeded(blocked: Blocked, now_ms: int, status: int) -> BudgetExceeded:
     return error
 
 
-def _reserved(blocked: Blocked, now_ms: int) -> BudgetReserved:
+def _reserved(blocked: Blocked, now_ms: int, dialect: str, client_retry: int) -> BudgetReserved:
     want = blocked.want
     unit = want.limit.unit
-    wait_s = RESERVED_RETRY_S
+    wait_s = MAX_RESERVED_RETRY_S if client_retry else RESERVED_RETRY_S
     if blocked.frees_ms is not None:
-        wait_s = min(MAX_RESERVED_RETRY_S, max(1, -(-(blocked.frees_ms - now_ms) // 1000)), wait_s)
+        wait_s = min(max(1, -(-(blocked.frees_ms - now_ms) // 1000)), wait_s)
     return BudgetReserved(
         f"What is left of {print_limit(want.limit)} for {scope_text(blocked)} is reserved by running calls: "
         f"{print_amount(unit, blocked.spent)} spent, {print_amount(unit, blocked.reserved)} reserved, up to "
         f"{print_amount(unit, want.take.amount)} needed. Reservations end with their calls: retry in {wait_s} s.",
-        headers={"retry-after": str(wait_s)},
+        headers={**_standing(blocked, now_ms, dialect), "retry-after": str(wait_s)},
         extra=_facts(blocked),
     )
 
 
-def _rate_limited(blocked: Blocked, now_ms: int) -> RateLimited:
+def _rate_limited(blocked: Blocked, now_ms: int, dialect: str) -> RateLimited:
     want = blocked.want
     limit = want.limit
-    headers = {
-        f"x-ratelimit-limit-{limit.unit.value}": str(limit.amount),
-        f"x-ratelimit-remaining-{limit.unit.value}": str(max(0, limit.amount - blocked.spent - blocked.reserved)),
-    }
+    headers = _standing(blocked, now_ms, dialect)
     reset_ms = _reset_ms(blocked)
     wait_ms = max(1, reset_ms - now_ms) if reset_ms is not None else None
-    if wait_ms is not None:
-        headers[f"x-ratelimit-reset-{limit.unit.value}"] = print_wait(wait_ms)
     if want.take.amount > limit.amount:
         headers |= _STOP
         advice = "It is more than the whole limit: give a lower max_tokens, send less, or have the limit raised."
@@ -90,11 +102,13 @@ def _rate_limited(blocked: Blocked, now_ms: int) -> RateLimited:
         headers |= {"retry-after": str(-(-wait_ms // 1000)), "retry-after-ms": str(wait_ms)}
         advice = f"Retry in {wait_ms / 1000:.1f} s."
     used = print_amount(limit.unit, blocked.spent)
-    need = (
-        "" if limit.unit is Unit.REQUESTS else f" and this call may need {print_amount(limit.unit, want.take.amount)}"
+    what = (
+        f"is used up: {used} taken"
+        if limit.unit is Unit.REQUESTS
+        else f"does not allow this call: {used} taken, and it may need {print_amount(limit.unit, want.take.amount)}"
     )
     return RateLimited(
-        f"The rate limit of {print_limit(limit)} for {scope_text(blocked)} is used up: {used} taken{need}. {advice}",
+        f"The rate limit of {print_limit(limit)} for {scope_text(blocked)} {what}. {advice}",
         headers=headers,
         extra=_facts(blocked),
     )
@@ -136,21 +150,3 @@ def scope_text(blocked: Blocked) -> str:
     if len(values) != len(limit.scope):
         values = [value for _, value in limit.scope]
     return scope_words(zip([dimension for dimension, _ in limit.scope], values, strict=True))
-
-
-def iso(ms: int | None) -> str:
-    """RFC 3339 in UTC, whole seconds rounded up: nobody comes back too early. Empty for None."""
-    if ms is None:
-        return ""
-    return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def print_wait(ms: int) -> str:
-    """A length of time as OpenAI's rate-limit headers write it: `120ms`, `12s`, `6m0s`, `1h2m3s`; rounded up."""
-    if ms < 1000:
-        return f"{ms}ms"
-    minutes, seconds = divmod(-(-ms // 1000), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{seconds}s"
-    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

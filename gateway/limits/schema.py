@@ -6,7 +6,15 @@ import msgspec
 
 from gateway.core.limits import HoldKind, OnExceed
 from gateway.limits.scope import DIMENSIONS, MAX_TAG_NAME
-from gateway.limits.written import ID_PATTERN, LONGEST_VALUE, MEMBERS, MOST_ALERTS, MOST_VALUES, SQL_PREFIX
+from gateway.limits.written import (
+    ID_PATTERN,
+    LONGEST_VALUE,
+    MEMBERS,
+    MOST_ALERTS,
+    MOST_OUTPUT,
+    MOST_VALUES,
+    SQL_PREFIX,
+)
 
 Schema = dict[str, object]
 
@@ -28,7 +36,39 @@ def limits_schema() -> Schema:
                 "type": ["object", "null"],
                 "propertyNames": {"pattern": ID_PATTERN, "not": {"pattern": f"^{SQL_PREFIX}"}},
                 "additionalProperties": _limit(),
-            }
+            },
+            "tags": _tags(),
+        },
+    }
+
+
+def _tags() -> Schema:
+    name: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_TAG_NAME, "pattern": "^[^,=]*$"}
+    rule: Schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["tags"],
+        "properties": {
+            "tags": {"description": "Their names.", "type": "array", "items": name, "minItems": 1, "maxItems": 16},
+            "mode": {"description": "dry_run: counted and told. block: refused.", "enum": ["block", "dry_run"]},
+        },
+    }
+    return {
+        "description": "Tags of calls (x-faregate-tags, and those of a key).",
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": {
+            "rollups": {
+                "description": "Tags that the ledger keeps sums of; others stay with their calls.",
+                "type": "array",
+                "items": name,
+                "maxItems": 16,
+            },
+            "required": {
+                "description": "Tags that calls of a team must carry, by team; `each`: of every team.",
+                "type": ["object", "null"],
+                "additionalProperties": rule,
+            },
         },
     }
 
@@ -55,6 +95,10 @@ def _value(name: str) -> Schema:
             }
         case "on_exceed":
             return {"enum": [action.value for action in OnExceed]}
+        case "downgrade_to":
+            return {"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE}
+        case "min_output":
+            return {"type": "integer", "minimum": 1, "maximum": MOST_OUTPUT}
         case "hold":
             return {"enum": [kind.value for kind in HoldKind]}
         case "alerts":

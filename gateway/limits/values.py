@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.errors import RateLimited
 from gateway.core.limits import EACH, Limit
-from gateway.limits.refusal import iso
+from gateway.limits.headers import iso
 from gateway.limits.scope import counted_value, is_unbounded, mark_of, scope_words, split_values
 from gateway.limits.windows import Span
 

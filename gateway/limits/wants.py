@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from gateway.core.caller import Caller, KeyRecord
-from gateway.core.limits import HoldKind, Limit, OnExceed, Suspension, Take, Unit, Want, Window
+from gateway.core.limits import ENFORCING, HoldKind, Limit, Suspension, Take, Unit, Want, Window
+from gateway.limits.estimate import estimated_hold
 from gateway.limits.rules import NO_RULES, Rules
 from gateway.limits.scope import PLANNED, TAG, counted_value, is_owned, mark_of, values_of
 from gateway.limits.values import Values
@@ -20,6 +21,8 @@ MAX_KINDS = 65_536
 LONGEST_VALUE = 256
 """Of what callers send, so many characters tell values apart."""
 _NEVER_MS = 1 << 62
+_ESTIMATED = 2
+"""`_Template.draws` from here on is an estimate."""
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -69,6 +72,17 @@ class _Taken:
 
     admit: tuple[Want, ...]
     reserve: tuple[_Template, ...]
+    """Those on tokens last, of those on money the ones that hold estimates first: whoever asks whether there is one
+    looks at the last, or at the first."""
+    estimates: bool = False
+    """Whether one of them holds an estimate."""
+
+
+def _taken_of(admit: tuple[Want, ...], reserve: Iterable[_Template]) -> _Taken:
+    ordered = tuple(
+        sorted(reserve, key=lambda one: (one.limit.unit is Unit.TOKENS, one.limit.hold is not HoldKind.ESTIMATE))
+    )
+    return _Taken(admit, ordered, any(template.draws >= _ESTIMATED for template in ordered))
 
 
 @dataclass(slots=True)
@@ -158,11 +172,13 @@ class Wants:
         user: str = "",
         model: str = "",
         deployment: str = "",
-        estimate: tuple[int, int] | None = None,
+        sizes: tuple[int, int, int, int] | None = None,
     ) -> tuple[Want, ...]:
-        """`bound_nusd` of each limit on money and `token_bound` of each on tokens. `deployment` is `provider/model`.
+        """`bound_nusd` of each limit on money and `token_bound` of each on tokens, those on tokens last, of the others
+        those that hold estimates first. `model` is the public name it is sent to, `deployment` is `provider/model`.
 
-        Limits with `hold: estimate` take `estimate` (nano-USD, tokens) where there is one, never more than the bound.
+        Limits with `hold: estimate` take what `estimated_hold` expects of `sizes`, its arguments after the bound; the
+        bound where there are none.
         A model without a price is held at 0; whether it may pass a hard limit the path decides (403 `model_unpriced`).
         Raises RateLimited as `admit`.
         """
@@ -173,8 +189,9 @@ class Wants:
         if entry.open is not None:
             taken = self._taken(entry, entry.open, now_ms, caller, user, model, deployment)
         amounts = (bound_nusd, token_bound, bound_nusd, token_bound)
-        if estimate is not None:
-            amounts = (bound_nusd, token_bound, min(estimate[0], bound_nusd), min(estimate[1], token_bound))
+        if taken.estimates and sizes is not None:
+            nusd, tokens = estimated_hold(bound_nusd, *sizes)
+            amounts = (bound_nusd, token_bound, min(nusd, bound_nusd), min(tokens, token_bound))
         return tuple([template.want(amounts[template.draws]) for template in taken.reserve])
 
     # ------------------------------------------------------------ within
@@ -222,7 +239,7 @@ class Wants:
             want if not want.enforced or _enforced(want.limit, lifted) else _unenforced(want)
             for want in entry.owned.admit
         ]
-        return _Taken(
+        return _taken_of(
             (*counted, *(template.want(1) for template in found if template.limit.unit is Unit.REQUESTS)),
             (*mine, *(template for template in found if template.limit.unit is not Unit.REQUESTS)),
         )
@@ -255,9 +272,9 @@ def _compute(key: KeyRecord, rules: Rules, now_ms: int) -> _Entry:
         key=key,
         from_ms=now_ms,
         until_ms=_until_ms(limits, suspensions, spans, now_ms),
-        owned=_Taken(
+        owned=_taken_of(
             tuple(template.want(1) for template in templates if template.limit.unit is Unit.REQUESTS),
-            tuple(template for template in templates if template.limit.unit is not Unit.REQUESTS),
+            (template for template in templates if template.limit.unit is not Unit.REQUESTS),
         ),
         open=_opened(rest, [*lifted, *open_ended]) if rest or open_ended else None,
         spans=spans,
@@ -299,7 +316,7 @@ def _named(asks: _Open, told: tuple[str, ...]) -> dict[str, str]:
 
 
 def _enforced(limit: Limit, lifted: Iterable[Suspension]) -> bool:
-    return limit.on_exceed is OnExceed.BLOCK and not any(one.limit_id in ("", limit.id) for one in lifted)
+    return limit.on_exceed in ENFORCING and not any(one.limit_id in ("", limit.id) for one in lifted)
 
 
 def _lifted(template: _Template, lifted: Iterable[Suspension]) -> _Template:
@@ -321,7 +338,7 @@ def _template(limit: Limit, values: tuple[str, ...], span: Span, now_ms: int, en
         expires_ms=span.expires_ms,
         resets_ms=span.end_ms,
         enforced=enforced,
-        draws=(limit.unit is not Unit.USD) + 2 * (limit.hold is HoldKind.ESTIMATE),
+        draws=(limit.unit is not Unit.USD) + _ESTIMATED * (limit.hold is HoldKind.ESTIMATE),
     )
 
 

@@ -23,7 +23,9 @@ LATEST_MS = 253_370_764_800_000
 """9999-01-01T00:00:00Z: no later moment can be shown in every time zone."""
 
 _ID = re.compile(ID_PATTERN)
-_LATER = ("downgrade", "cap_output")
+DEFAULT_MIN_OUTPUT = 64
+"""Fewer tokens than this are no answer that anybody can use."""
+MOST_OUTPUT = 2**31 - 1
 
 
 class Mistake(ValueError):
@@ -47,6 +49,8 @@ MEMBERS = (
     Member("limit", "Amount and window: 500USD/month, 0.5USD/day@Europe/Vienna, 1000000tokens/day, 60/min, 20USD/1h."),
     Member("scope", "Which calls it is about; all of these must match. `each`: every value has a count of its own."),
     Member("on_exceed", "What happens to a call that does not fit."),
+    Member("downgrade_to", "With on_exceed: downgrade, the model of routes.yaml that such a call goes on with."),
+    Member("min_output", "With on_exceed: cap_output, the fewest tokens of output that are worth a call."),
     Member("hold", "What is held before a call: a proven upper bound, or an estimate that may be overshot."),
     Member("alerts", "Per cent of the amount at which to alert."),
     Member("max_values", "How many values of what callers send may have counts at a time, within each owner."),
@@ -84,20 +88,25 @@ def read_limit(id: str, given: Mapping[str, object], *, origin: str, name: str =
             "Limit tokens or USD there, or requests by model",
         )
     by, until_ms = _increase(given.get("increase"), limit.unit)
+    action = _on_exceed(given.get("on_exceed", OnExceed.BLOCK.value))
+    hold = _hold(given.get("hold", HoldKind.BOUND.value))
+    downgrade_to, min_output = _reshaping(action, limit.unit, hold, given)
     return Limit(
         id=id,
         unit=limit.unit,
         amount=limit.amount,
         window=limit.window,
         scope=scope,
-        on_exceed=_on_exceed(given.get("on_exceed", OnExceed.BLOCK.value)),
-        hold=_hold(given.get("hold", HoldKind.BOUND.value)),
+        on_exceed=action,
+        hold=hold,
         origin=origin,
         name=name,
         max_values=_max_values(given.get("max_values"), scope),
         alerts=_alerts(given.get("alerts", ())),
         increase=by,
         increase_until_ms=until_ms,
+        downgrade_to=downgrade_to,
+        min_output=min_output,
     )
 
 
@@ -120,12 +129,35 @@ def read_scope(given: object) -> Scope:
 
 
 def _on_exceed(given: object) -> OnExceed:
-    if given in _LATER:
-        raise Mistake("on_exceed", f"{given} is not there yet", f"Use {', '.join(OnExceed)}")
     try:
         return OnExceed(str(given))
     except ValueError:
         raise Mistake("on_exceed", f"cannot be {str(given)[:40]!r}", f"Use {', '.join(OnExceed)}") from None
+
+
+def _reshaping(action: OnExceed, unit: Unit, hold: HoldKind, given: Mapping[str, object]) -> tuple[str, int]:
+    """(model to go on with, fewest tokens of output) of the actions that change a call. Raises Mistake."""
+    model, tokens = given.get("downgrade_to"), given.get("min_output")
+    changes = action in (OnExceed.DOWNGRADE, OnExceed.CAP_OUTPUT)
+    if changes and unit is Unit.REQUESTS:
+        raise Mistake("on_exceed", f"{action} is for money and tokens: a request is one whatever it is changed to")
+    if model is not None and action is not OnExceed.DOWNGRADE:
+        raise Mistake("downgrade_to", "is for on_exceed: downgrade", "Remove it")
+    if tokens is not None and action is not OnExceed.CAP_OUTPUT:
+        raise Mistake("min_output", "is for on_exceed: cap_output", "Remove it")
+    if action is OnExceed.DOWNGRADE:
+        if not isinstance(model, str) or not model.strip() or not model.isprintable() or len(model) > LONGEST_VALUE:
+            raise Mistake("downgrade_to", "must name the model to go on with", "Write it like gpt-4o-mini")
+        return model, 0
+    if action is not OnExceed.CAP_OUTPUT:
+        return "", 0
+    if hold is not HoldKind.BOUND:
+        raise Mistake("hold", "must be bound with on_exceed: cap_output: only a proven bound tells what fits")
+    if tokens is None:
+        return "", DEFAULT_MIN_OUTPUT
+    if type(tokens) is not int or not 1 <= tokens <= MOST_OUTPUT:
+        raise Mistake("min_output", f"must be a whole number from 1 to {MOST_OUTPUT}")
+    return "", tokens
 
 
 def _hold(given: object) -> HoldKind:

@@ -40,13 +40,15 @@ from gateway.pricing.vendors import (
 )
 
 _NOTHING = Draft()
+_NEVER = 1 << 62
 
 
 class Override(msgspec.Struct, frozen=True):
     """Rows of one model at one kind of provider that replace the sources'. A row without an id is given one.
 
     A local model is free by an override of rate 0; without rows it is unpriced. `contract`: its rates were negotiated,
-    and what the sources say stays the list price. `uplifts` replace the sources' where there are any.
+    and what the sources say stays the list price. `uplifts` replace the sources' where there are any. `alone`: its rows
+    are all there are, and what the sources say is left out.
     """
 
     kind: str
@@ -56,25 +58,45 @@ class Override(msgspec.Struct, frozen=True):
     max_output_tokens: int = 0
     contract: bool = False
     uplifts: tuple[Uplift, ...] = ()
+    alone: bool = False
+
+
+class Fallback(msgspec.Struct, frozen=True):
+    """What a model of a kind costs that has no price otherwise: the operator's guess, under a source of its own."""
+
+    kind: str
+    rows: tuple[PriceRow, ...]
+    context_window: int = 0
+    max_output_tokens: int = 0
 
 
 class PriceBook:
     """Sheets by kind and model. Sources are loaded when first needed and kept."""
 
     def __init__(
-        self, overrides: Iterable[Override] = (), since_ms: int = 0, agreements: Iterable[Agreement] = ()
+        self,
+        overrides: Iterable[Override] = (),
+        since_ms: int = 0,
+        agreements: Iterable[Agreement] = (),
+        *,
+        fallbacks: Iterable[Fallback] = (),
+        genai: GenaiPrices | None = None,
+        litellm: LitellmMap | None = None,
     ) -> None:
         """`since_ms`: rows that ended before it are left out, as a worker never prices the past. `agreements` come on
-        top of what overrides and sources say, in their order."""
+        top of what overrides and sources say, in their order. `genai` and `litellm`: other sources than ship here."""
         self._overrides = {(override.kind, override.model): override for override in overrides}
         self._since_ms = since_ms
         self._agreements = tuple(agreements)
-        self._genai = GenaiPrices()
-        self._litellm = LitellmMap()
+        self._fallbacks = {fallback.kind: fallback for fallback in fallbacks}
+        self._genai = genai or GenaiPrices()
+        self._litellm = litellm or LitellmMap()
 
     def names(self, kind: str) -> list[str]:
-        """Every model of a kind that a source spells out."""
+        """Every model of a kind that a source spells out; `*` among them where any other model has a price, too."""
         own = {model for of_kind, model in self._overrides if of_kind == kind}
+        if kind in self._fallbacks:
+            own.add(EVERY_MODEL)
         if kind == demo.KIND:
             return sorted(own.union(demo.names()))
         if kind in FREE_KINDS:
@@ -96,14 +118,25 @@ class PriceBook:
         return {name: sheet for name in names if (sheet := self.sheet(kind, name)) is not None}
 
     def sheet(self, kind: str, model: str) -> PriceSheet | None:
-        """The prices of one model, or None when it has none."""
+        """The prices of one model, or None when it has none: not even a fallback."""
+        return self.own_sheet(kind, model) or self._fallback_sheet(kind, model)
+
+    def _fallback_sheet(self, kind: str, model: str) -> PriceSheet | None:
+        fallback = self._fallbacks.get(kind)
+        if fallback is None:
+            return None
+        rows = tuple(sorted((identified(kind, EVERY_MODEL, row) for row in fallback.rows), key=_order))
+        return PriceSheet(model, rows, fallback.context_window, fallback.max_output_tokens)
+
+    def own_sheet(self, kind: str, model: str) -> PriceSheet | None:
+        """The prices of one model that somebody published, agreed or wrote for it; a fallback is none of these."""
         override = self._overrides.get((kind, model))
         draft = self._draft(kind, model)
         vendor, name = vendor_of(kind, model)
         vendor = vendor or _NO_VENDOR
         rows = draft.rows
         if override is not None:
-            rows = _overridden(rows, override.rows, override.contract)
+            rows = override.rows if override.alone else _overridden(rows, override.rows, override.contract)
         rows = _everywhere((*rows, *_seen_rows(rows, vendor)))
         rows = agreed(rows, [one for one in self._agreements if one.is_for(kind, model)])
         if self._since_ms:
@@ -123,10 +156,22 @@ class PriceBook:
         )
 
     def why_unpriced(self, kind: str, model: str) -> str:
-        """Why a model has no sheet: ends the sentence "it has no price: …". Empty when it has one."""
-        if self.sheet(kind, model) is not None:
+        """Why a model has no price of its own: ends the sentence "it has no price: …". Empty when it has one."""
+        if self.own_sheet(kind, model) is not None:
             return ""
         return self._draft(kind, model).unpriced or "no price source knows it"
+
+    def opinions(self, kind: str, model: str) -> dict[str, tuple[Fraction, Fraction]]:
+        """(first, second) source's present rate of plain input and output, in pico-USD for one unit, by meter: what
+        both of them state of a model."""
+        vendor, name = vendor_of(kind, model)
+        if vendor is None:
+            return {}
+        first, second = self._genai.draft(vendor.genai, name), self._litellm.draft(vendor.litellm, name)
+        if first is None or second is None:
+            return {}
+        ours, theirs = _plain(first.rows), _plain(second.rows)
+        return {meter: (Fraction(*ours[meter]), Fraction(*theirs[meter])) for meter in ours if meter in theirs}
 
     def _draft(self, kind: str, model: str) -> Draft:
         """What the sources together say of a model, without overrides."""
@@ -238,18 +283,24 @@ def _completed(
 
 
 def _overridden(rows: Sequence[PriceRow], own: Sequence[PriceRow], contract: bool) -> tuple[PriceRow, ...]:
-    """The rows up to where an override of the same tier and meter begins, then the override's."""
-    starts: dict[tuple[str, str], int] = {}
-    for row in own:
-        starts[_group(row)] = min(row.from_ms, starts.get(_group(row), row.from_ms))
+    """The override's rows, and of each tier and meter the sources' at the times at which the override has none."""
     kept: list[PriceRow] = []
     for row in rows:
-        start = starts.get(_group(row))
-        if start is None:
-            kept.append(row)
-        elif row.from_ms < start:
-            kept.append(row if 0 < row.to_ms <= start else msgspec.structs.replace(row, to_ms=start))
+        pieces = [(row.from_ms, row.to_ms or _NEVER)]
+        for one in own:
+            if _group(one) == _group(row):
+                pieces = [left for piece in pieces for left in _without(piece, one.from_ms, one.to_ms or _NEVER)]
+        for start, end in pieces:
+            until = 0 if end == _NEVER else end
+            whole = (start, until) == (row.from_ms, row.to_ms)
+            kept.append(row if whole else msgspec.structs.replace(row, id="", from_ms=start, to_ms=until))
     return (*kept, *([_with_list(row, rows) for row in own] if contract else own))
+
+
+def _without(piece: tuple[int, int], start: int, end: int) -> list[tuple[int, int]]:
+    """What [start, end) leaves of a stretch of time."""
+    parts = ((piece[0], min(piece[1], start)), (max(piece[0], end), piece[1]))
+    return [part for part in parts if part[0] < part[1]]
 
 
 def _with_list(row: PriceRow, listed: Iterable[PriceRow]) -> PriceRow:

@@ -13,6 +13,10 @@ from gateway.core.money import PICO_PER_NANO
 
 PICO_PER_USD = 1_000_000_000 * PICO_PER_NANO
 MAX_PER = 10**9
+MOST_RATE_PICO = 10**18
+"""A million USD: no rate is higher, and each fits into 64 bits."""
+MOST_PLACES = 30
+"""Digits before or behind the decimal point of a price that is read at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,11 @@ class Draft:
 def exact_rate(usd: Decimal, units: int) -> tuple[int, int]:
     """(pico-USD, per) of a price of `usd` for `units` units: integers, exact to nine digits below one pico-USD.
 
-    A price that is not exact for one unit (0.1 USD an hour, in seconds) keeps the units it was published for.
+    A price that is not exact for one unit (0.1 USD an hour, in seconds) keeps the units it was published for. Raises
+    ValueError for what is no price of this world: 1e999999 would fill the memory with digits.
     """
+    if not usd.is_finite() or (usd and abs(usd.adjusted()) > MOST_PLACES):
+        raise ValueError(f"{str(usd)[:40]} is no price in USD")
     rate = _scaled(usd * PICO_PER_USD / units, 1)
     if rate is None:
         rate = _scaled(usd * PICO_PER_USD, units)

@@ -1,4 +1,7 @@
-"""Prices of the installed genai-prices package as drafts. Imported by the desk only: it costs 0.3 s and 60 MiB."""
+"""Prices of the installed genai-prices package, or of a newer data file of it, as drafts.
+
+Imported by the desk only: it costs 0.3 s and 60 MiB.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 
-import genai_prices
 import msgspec
 from genai_prices import types as genai
 from genai_prices.data import providers as all_providers
@@ -15,6 +17,7 @@ from genai_prices.data import providers as all_providers
 from gateway.core.charge import PriceRow
 from gateway.core.usage import Meter
 from gateway.pricing.draft import Draft, exact_rate
+from gateway.pricing.genai_data import BUNDLED_NAME, providers_of
 from gateway.pricing.rows import STANDARD
 
 _TOKENS = 1_000_000
@@ -63,12 +66,15 @@ _TIERS: dict[str, tuple[dict[str, str], ...]] = {
 class GenaiPrices:
     """Drafts by genai-prices provider and model name."""
 
-    def __init__(self) -> None:
-        self.source = f"genai-prices {genai_prices.__version__}"
+    def __init__(self, content: bytes = b"", name: str = BUNDLED_NAME) -> None:
+        """`content`: a data file of genai-prices; empty: the installed package's own."""
+        self.source = name
+        self._content = content
 
     @cached_property
     def _providers(self) -> dict[str, genai.Provider]:
-        return {provider.id: provider for provider in all_providers}
+        found = providers_of(self._content) if self._content else all_providers
+        return {provider.id: provider for provider in found}
 
     def ids(self, prefix: str) -> list[str]:
         """The ids of all providers that begin with `prefix`: a router has one for each provider behind it."""

@@ -82,11 +82,21 @@ _UNMETERED: dict[str, str] = {
 }
 
 
+def is_price(key: str) -> bool:
+    """Whether a member of an entry is a price that is read here."""
+    match = _KEY.match(key)
+    own = key.removesuffix("_batches")
+    return bool(match and match["price"] in _METERS) or any(own in units for units in _UNIT_METERS.values())
+
+
 class LitellmMap:
     """Drafts by litellm provider and model name. Raises ConfigInvalid when the file is not the one vendored."""
 
-    def __init__(self, folder: Traversable | None = None) -> None:
+    def __init__(self, folder: Traversable | None = None, *, content: bytes = b"", name: str = "") -> None:
+        """`content` is another map's JSON, and `name` what it is called; without, the vendored one is read."""
         self._folder = folder if folder is not None else files("gateway.pricing") / "data"
+        self._content = content
+        self._name = name
 
     @cached_property
     def _vendored(self) -> tuple[str, str]:
@@ -102,16 +112,22 @@ class LitellmMap:
 
     @property
     def source(self) -> str:
-        return f"litellm-map {self.version}"
+        return self._name or f"litellm-map {self.version}"
 
-    @cached_property
-    def _entries(self) -> dict[str, dict[str, Any]]:
+    def read(self) -> bytes:
+        """The map's JSON. Raises ConfigInvalid when the vendored file is not the one that was vendored."""
+        if self._content:
+            return self._content
         digest, name = self._vendored
         packed = (self._folder / name).read_bytes()
         if hashlib.sha256(packed).hexdigest() != digest:
             raise ConfigInvalid(f"{name} is not the file that was vendored: its SHA-256 differs from {SUM_FILE}")
+        return gzip.decompress(packed)
+
+    @cached_property
+    def _entries(self) -> dict[str, dict[str, Any]]:
         # Decimal from the text: the file was written from doubles, but must not become doubles again.
-        entries: dict[str, dict[str, Any]] = json.loads(gzip.decompress(packed), parse_float=Decimal)
+        entries: dict[str, dict[str, Any]] = json.loads(self.read(), parse_float=Decimal)
         return entries
 
     @cached_property
@@ -123,6 +139,9 @@ class LitellmMap:
             if entry.get("mode") in _MODES:
                 models.setdefault(provider, {})[key.removeprefix(f"{provider}/")] = entry
         return models
+
+    def providers(self) -> list[str]:
+        return sorted(self._models)
 
     def names(self, provider: str) -> list[str]:
         return sorted(self._models.get(provider, {}))

@@ -112,6 +112,8 @@ def _quirks(quirks: Quirks) -> list[str]:
         said.append(f"ids of tool calls are made {quirks.tool_id_chars} letters and digits")
     if quirks.usage_in == "choice_event":
         said.append("a stream's usage beside a choice is moved into an event of its own")
+    if quirks.tells_prompt_first:
+        said.append("a stream's first usage tells the whole prompt: holds shrink on it")
     if not quirks.done:
         said.append("a missing `[DONE]` is added")
     if quirks.error_field:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.core.quirks import Quirks
 from gateway.providers.row import LOOPBACK, RETRY_HEADERS, UPSTREAM_ID, ProviderRow
 
 MEMBER = ProviderRow(
@@ -12,4 +13,5 @@ MEMBER = ProviderRow(
     reply_headers=(UPSTREAM_ID, *RETRY_HEADERS),
     forwarded_prefixes=("x-sim-",),
     networks=LOOPBACK,
+    quirks=Quirks(tells_prompt_first=True),
 )

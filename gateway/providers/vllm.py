@@ -6,6 +6,7 @@ be `event: error` with flat data (foundation-model-stack/fms-guardrails-orchestr
 
 from __future__ import annotations
 
+from gateway.core.quirks import Quirks
 from gateway.providers.row import LOOPBACK, SHORT_KEEPALIVE_S, USUAL_HEADERS, ProviderRow
 
 MEMBER = ProviderRow(
@@ -18,4 +19,5 @@ MEMBER = ProviderRow(
     reply_headers=USUAL_HEADERS,
     free=True,
     networks=LOOPBACK,
+    quirks=Quirks(tells_prompt_first=True),
 )

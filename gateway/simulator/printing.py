@@ -30,6 +30,16 @@ class Printer:
         options = self.request.stream_options
         return options is not None and bool(options.include_usage)
 
+    @property
+    def tells_usage_early(self) -> bool:
+        """Whether each chunk has the usage so far: the prompt's size is then known with the first."""
+        options = self.request.stream_options
+        return self.usage_asked and options is not None and bool(options.continuous_usage_stats)
+
+    def _so_far(self, tokens: int) -> dict[str, object] | None:
+        """What a chunk says of usage once `tokens` have been sent."""
+        return self.draft.usage_of(tokens) if self.tells_usage_early and self.usage is not None else None
+
     def whole(self) -> bytes:
         choices = [self._whole_choice(index) for index in range(len(self.draft.choices))]
         body = self._head("chat.completion" if self.is_chat else "text_completion") | {"choices": choices}
@@ -66,6 +76,7 @@ class Printer:
     def tokens(self) -> Iterator[bytes]:
         """One chunk for each token; several choices take turns."""
         before, after = self._around_text()
+        sent, early = 0, self.tells_usage_early
         texts = [
             [("reasoning_content", token) for token in choice.thoughts]
             + [("content", token) for token in choice.answer]
@@ -75,7 +86,9 @@ class Printer:
             for index, text in enumerate(texts):
                 if position < len(text):
                     name, token = text[position]
-                    yield before[name] % (index, encode(token)) + after
+                    sent += 1
+                    chunk = before[name] % (index, encode(token))
+                    yield chunk + (after if not early else after % encode(self._so_far(sent)))
 
     def _around_text(self) -> tuple[dict[str, bytes], bytes]:
         """Token chunks differ in index and text only, so the rest is printed once, as a form by the text's name."""
@@ -85,7 +98,11 @@ class Printer:
         names = {name: name.encode() if self.is_chat else b"text" for name in ("content", "reasoning_content")}
         before = {name: start + opened + printed + b'":%b' for name, printed in names.items()}
         after = closed + b',"logprobs":null,"finish_reason":null}]'
-        return before, after + (b',"usage":null' if self.usage_asked else b"") + b"}\n\n"
+        if self.tells_usage_early:
+            after += b',"usage":%b'
+        elif self.usage_asked:
+            after += b',"usage":null'
+        return before, after + b"}\n\n"
 
     @property
     def _chunk_kind(self) -> str:
@@ -95,7 +112,8 @@ class Printer:
         """The last chunk of each choice, which says why it ended."""
         empty: dict[str, object] = {"delta": {}} if self.is_chat else {"text": ""}
         choices = enumerate(self.draft.choices)
-        return b"".join(self._chunk(index, empty, choice.finish_reason) for index, choice in choices)
+        sent = self.draft.tokens
+        return b"".join(self._chunk(index, empty, choice.finish_reason, sent) for index, choice in choices)
 
     def usage_chunk(self) -> bytes:
         """The usage-only chunk, when it was asked for and there is usage to tell."""
@@ -103,10 +121,10 @@ class Printer:
             return b""
         return self._event(self._head(self._chunk_kind) | {"choices": [], "usage": self.usage})
 
-    def _chunk(self, index: int, part: dict[str, object], finish_reason: str | None) -> bytes:
+    def _chunk(self, index: int, part: dict[str, object], finish_reason: str | None, sent: int = 0) -> bytes:
         choice = {"index": index} | part | {"logprobs": None, "finish_reason": finish_reason}
         body = self._head(self._chunk_kind) | {"choices": [choice]}
-        return self._event(body | {"usage": None} if self.usage_asked else body)
+        return self._event(body | {"usage": self._so_far(sent)} if self.usage_asked else body)
 
     @staticmethod
     def _event(body: dict[str, object]) -> bytes:

@@ -28,6 +28,8 @@ _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """vLLM's: with `include_usage`, each chunk tells the usage so far."""
 
 
 class TextRequest(msgspec.Struct):

@@ -21,6 +21,9 @@ from gateway.store.config_tables import (
     LimitTable,
     OrgTable,
     PolicyRevisionTable,
+    PriceDraftTable,
+    PriceSourceTable,
+    PriceVersionTable,
     ScopedLimitTable,
     SuspensionTable,
     TeamTable,
@@ -31,8 +34,12 @@ from gateway.store.ledger_tables import table_of
 ORG, TEAM, KEY = table_of(OrgTable), table_of(TeamTable), table_of(ApiKeyTable)
 LIMIT, POLICY, CHANGE = table_of(LimitTable), table_of(PolicyRevisionTable), table_of(ConfigChangeTable)
 SCOPED, SUSPENDED = table_of(ScopedLimitTable), table_of(SuspensionTable)
+PRICE_SOURCE, PRICE_VERSION = table_of(PriceSourceTable), table_of(PriceVersionTable)
+PRICE_DRAFT = table_of(PriceDraftTable)
 
 POLICY_SAVED = "policy.saved"
+OF_PRICES = "prices."
+"""How the kinds of changes begin that are about price books."""
 _DELTA = msgspec.msgpack.Decoder(KeyDelta)
 
 
@@ -73,7 +80,11 @@ async def deltas_since(connection: AsyncConnection, revision: int) -> tuple[KeyD
     """Changes of keys and limits after a revision, in commit order."""
     query = (
         select(CHANGE.c.payload)
-        .where(CHANGE.c.revision > revision, CHANGE.c.kind != POLICY_SAVED)
+        .where(
+            CHANGE.c.revision > revision,
+            CHANGE.c.kind != POLICY_SAVED,
+            CHANGE.c.kind.notlike(f"{OF_PRICES}%"),
+        )
         .order_by(CHANGE.c.revision)
     )
     return tuple(_DELTA.decode(payload) for payload in (await connection.execute(query)).scalars())

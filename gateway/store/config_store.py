@@ -26,6 +26,7 @@ from gateway.routing.policy_bytes import decode_policy, encode_policy, policy_ha
 from gateway.store import config_checks as checks
 from gateway.store import config_reads as reads
 from gateway.store.config_limits import LimitRows, Write, limit_changes
+from gateway.store.config_prices import PriceRows
 from gateway.store.config_rows import ACTIVE, KEY_SCOPE, PAUSED, REVOKED, Hashes, StoredKey, in_order, limit_columns
 from gateway.store.engine import insert_into, is_sqlite, writing
 
@@ -55,8 +56,9 @@ class KeyMint(Protocol):
     def mint(self, entropy: Entropy, env: str, key_id: str = "") -> Minted: ...
 
 
-class SqlConfigStore(LimitRows):
-    """core.admin.ConfigStore and core.limit_admin.LimitStore. One instance may be used by many tasks at once."""
+class SqlConfigStore(LimitRows, PriceRows):
+    """core.admin.ConfigStore, core.limit_admin.LimitStore and core.price_admin.PriceStore. One instance may be used by
+    many tasks at once."""
 
     def __init__(self, engine: AsyncEngine, peppers: KeyMint, entropy: Entropy, clock: Clock, key_env: str) -> None:
         self._engine = engine

@@ -138,6 +138,59 @@ class SuspensionTable(ConfigTable, table=True):
     created_ms: int = Field(sa_type=BIG)
 
 
+class PriceSourceTable(ConfigTable, table=True):
+    """A price source as it was read, by the digest of its JSON. `content` is that JSON, compressed."""
+
+    __tablename__ = "price_source"
+    __table_args__ = (STRICT,)
+
+    sha256: str = Field(primary_key=True, sa_type=TEXT)
+    kind: str = Field(sa_type=TEXT)
+    name: str = Field(sa_type=TEXT)
+    content: bytes = Field(sa_type=BLOB)
+    recorded_ms: int = Field(sa_type=BIG)
+    recorded_by: str = Field(sa_type=TEXT)
+
+
+class PriceVersionTable(ConfigTable, table=True):
+    """A published price book: never changed. `revision` is that of its publication in `config_change`."""
+
+    __tablename__ = "price_version"
+    __table_args__ = (
+        ForeignKeyConstraint(["genai"], ["price_source.sha256"]),
+        ForeignKeyConstraint(["litellm"], ["price_source.sha256"]),
+        Index("price_version_by_revision", "revision"),
+        STRICT,
+    )
+
+    number: int = Field(primary_key=True, sa_type=BIG, sa_column_kwargs={"autoincrement": False})
+    sha256: str = Field(sa_type=TEXT)
+    genai: str = Field(sa_type=TEXT)
+    litellm: str = Field(sa_type=TEXT)
+    written: bytes = Field(sa_type=BLOB)
+    file_text: str = Field(sa_type=TEXT)
+    published_ms: int = Field(sa_type=BIG)
+    published_by: str = Field(sa_type=TEXT)
+    revision: int = Field(sa_type=BIG)
+
+
+class PriceDraftTable(ConfigTable, table=True):
+    """The sources that were imported and are not published: one row (id 1), or none."""
+
+    __tablename__ = "price_draft"
+    __table_args__ = (
+        ForeignKeyConstraint(["genai"], ["price_source.sha256"]),
+        ForeignKeyConstraint(["litellm"], ["price_source.sha256"]),
+        STRICT,
+    )
+
+    id: int = Field(primary_key=True, sa_type=BIG, sa_column_kwargs={"autoincrement": False})
+    genai: str = Field(sa_type=TEXT)
+    litellm: str = Field(sa_type=TEXT)
+    recorded_ms: int = Field(sa_type=BIG)
+    recorded_by: str = Field(sa_type=TEXT)
+
+
 class PolicyRevisionTable(ConfigTable, table=True):
     """A compiled policy by the hash of its bytes; `config_change` says when it was in use."""
 

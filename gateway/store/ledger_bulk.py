@@ -35,26 +35,57 @@ _ARRAYS: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
 DO_NOTHING = "ON CONFLICT DO NOTHING"
 
 
-def fill_in(table: Table, while_null: str) -> str:
+def fill_in(table: Table, while_null: str, absent: Collection[str] = ()) -> str:
     """ON CONFLICT: the new row replaces the stored one for as long as its column `while_null` is NULL."""
     key = [column.name for column in table.primary_key.columns]
-    others = [column.name for column in table.columns if column.name not in key]
+    others = [word for word in _columns(table, absent) if word not in key]
     updates = ", ".join(f'"{word}" = excluded."{word}"' for word in others)
     return f'ON CONFLICT ({_names(key)}) DO UPDATE SET {updates} WHERE stored."{while_null}" IS NULL'
 
 
-def add_up(table: Table) -> str:
+def add_up(table: Table, absent: Collection[str] = ()) -> str:
     """ON CONFLICT: everything but the key is added to the stored row."""
     key = [column.name for column in table.primary_key.columns]
-    others = [column.name for column in table.columns if column.name not in key]
+    others = [word for word in _columns(table, absent) if word not in key]
     updates = ", ".join(f'"{word}" = stored."{word}" + excluded."{word}"' for word in others)
     return f"ON CONFLICT ({_names(key)}) DO UPDATE SET {updates}"
 
 
 class PlainInsert:
-    """Rows into `table` of the ledger that cannot be there yet. `absent` are columns the schema does not have."""
+    """Rows into `table` of the ledger that cannot be there yet. `absent` are columns the schema does not have.
 
-    def __init__(self, table: Table, absent: Collection[str] = ()) -> None:
+    Rows that lack all of `rare` are written without these columns: NULL is as good, and most rows have none of them.
+    """
+
+    def __init__(self, table: Table, absent: Collection[str] = (), rare: Collection[str] = ()) -> None:
+        self._usual = _PlainInsert(table, {*absent, *rare})
+        self._whole = _PlainInsert(table, absent)
+        self._nothing = dict.fromkeys(rare)
+        self._usual_words = len(table.columns) - len(rare)
+
+    async def run(self, connection: AsyncConnection, rows: Iterable[Row]) -> None:
+        """All rows or an error that blames the data: SQLAlchemy's, or asyncpg's own.
+
+        The transaction must have begun on the server: COPY goes to the driver's connection, past SQLAlchemy's begin.
+        """
+        if not self._nothing:
+            await self._whole.run(connection, rows)
+            return
+        usual: list[Row] = []
+        whole: list[Row] = []
+        for row in rows:
+            if len(row) == self._usual_words:
+                usual.append(row)
+            else:
+                whole.append({**self._nothing, **row})
+        await self._usual.run(connection, usual)
+        await self._whole.run(connection, whole)
+
+
+class _PlainInsert:
+    """One list of columns."""
+
+    def __init__(self, table: Table, absent: Collection[str]) -> None:
         self._table = table.name
         self._columns = _columns(table, absent)
         self._take: Callable[[Row], tuple[Any, ...]] = itemgetter(*self._columns)
@@ -62,10 +93,6 @@ class PlainInsert:
         self._statement = f'INSERT INTO "{table.name}" ({_names(self._columns)}) VALUES ({marks})'  # noqa: S608
 
     async def run(self, connection: AsyncConnection, rows: Iterable[Row]) -> None:
-        """All rows or an error that blames the data: SQLAlchemy's, or asyncpg's own.
-
-        The transaction must have begun on the server: COPY goes to the driver's connection, past SQLAlchemy's begin.
-        """
         tuples = list(map(self._take, rows))
         if not tuples:
             return

@@ -8,31 +8,35 @@ from typing import Any
 from sqlalchemy import Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.records import AttemptEnd, Entry, Hold, Settle, Void
+from gateway.core.records import Entry, Hold, Settle, Void
 from gateway.store.engine import insert_into
+from gateway.store.ledger_corrections import add_corrections
 from gateway.store.ledger_reads import stored_dimensions
 from gateway.store.ledger_rows import (
-    Dimensions,
+    LINE_DETAILS,
+    POSTING_DETAILS,
     Row,
-    Sums,
-    attempt_dimensions,
     attempt_row,
     call_row,
     running_row,
     total_fault,
 )
-from gateway.store.ledger_sorting import Identity, Sorted, dead_row, identity_of, rows_of, stat_rows
+from gateway.store.ledger_sorting import Identity, Posted, Sorted, dead_row, identity_of, rows_of, stat_rows
 from gateway.store.ledger_statements import ATTEMPT_KEY, CALL_KEY, POSTING_KEY, Statements
+from gateway.store.ledger_sums import NONE_CLOSED, Closed, Dimensions, Sums, attempt_dimensions
 from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, POSTING
+
+_NO_POSTING_DETAILS = dict.fromkeys(POSTING_DETAILS)
+_NO_LINE_DETAILS = dict.fromkeys(LINE_DETAILS)
 
 
 class CarefulBatch:
     """One transaction's work on fresh entries. The figures are those of what was really written."""
 
-    def __init__(self, connection: AsyncConnection, statements: Statements) -> None:
+    def __init__(self, connection: AsyncConnection, statements: Statements, closed: Closed = NONE_CLOSED) -> None:
         self._connection = connection
         self._statements = statements
-        self._sums = Sums()
+        self._sums = Sums(closed)
         self.dead: dict[tuple[bytes, int], Row] = {}
         self.repeated = 0
         self.refused = 0
@@ -42,7 +46,15 @@ class CarefulBatch:
     async def store(self, entries: Sequence[Entry]) -> None:
         batch = Sorted(entries)
         dimensions = await self._store_holds(batch.holds, {entry.call_id for entry, _ in batch.settles})
-        await self._store_ends(batch.ends, dimensions)
+        self.postings += len(await self._store_posted(batch.ends, dimensions, "attempt_ended_twice"))
+        corrected = await self._store_posted(batch.corrections, dimensions, "corrected_twice")
+        await add_corrections(
+            self._connection,
+            self._statements,
+            [(entry, record) for entry, record in batch.corrections if identity_of(record) in corrected],
+            list(corrected.values()),
+            dimensions,
+        )
         await self._store_settles(batch.settles)
         await self._statements.add_rollups.count(self._connection, self._sums.rows())
         await self._statements.add_refusals.count(self._connection, stat_rows(batch.stats))
@@ -61,14 +73,15 @@ class CarefulBatch:
         await self._statements.insert_running.count(self._connection, list(running.values()))
         return {key[0]: attempt_dimensions(rows[key[0]]) for key in inserted}
 
-    async def _store_ends(
-        self, ends: list[tuple[Entry, AttemptEnd | Void]], dimensions: dict[bytes, Dimensions]
-    ) -> None:
+    async def _store_posted(
+        self, ends: list[tuple[Entry, Posted]], dimensions: dict[bytes, Dimensions], twice: str
+    ) -> dict[Identity, Row]:
+        """Inserts postings and their lines; those that were really written."""
         earlier = {end.attempt_id for _, end in ends} - dimensions.keys()
         dimensions.update(await stored_dimensions(self._connection, earlier))
         rows: dict[Identity, Row] = {}
         lines: dict[Identity, list[Row]] = {}
-        known: list[tuple[Entry, AttemptEnd | Void]] = []
+        known: list[tuple[Entry, Posted]] = []
         for entry, end in ends:
             if end.attempt_id not in dimensions:
                 self._bury(entry, "hold_unknown", "its HOLD is not in SQL, so nobody knows whose money it is")
@@ -76,22 +89,27 @@ class CarefulBatch:
             known.append((entry, end))
             key = identity_of(end)
             if key not in rows:
-                rows[key], lines[key] = rows_of(entry, end)
+                row, its = rows_of(entry, end)
+                rows[key] = {**_NO_POSTING_DETAILS, **row}
+                lines[key] = [{**_NO_LINE_DETAILS, **line} for line in its]
+                self._sums.place_posting(rows[key], dimensions[end.attempt_id])
         inserted: set[Any] = await self._statements.insert_postings.run(self._connection, list(rows.values()))
         if len(inserted) < len(known):
             keyed = [(entry, identity_of(end)) for entry, end in known]
-            await self._judge(keyed, inserted, POSTING, POSTING_KEY, "attempt_ended_twice")
+            await self._judge(keyed, inserted, POSTING, POSTING_KEY, twice)
         await self._statements.insert_lines.count(self._connection, [line for key in inserted for line in lines[key]])
         for key in inserted:
             self._sums.add_posting(rows[key], dimensions[key[0]])
-        self.postings += len(inserted)
         for entry, end in known:
-            fault = total_fault(end) if isinstance(end, AttemptEnd) else ""
+            fault = "" if isinstance(end, Void) else total_fault(end)
             if fault and identity_of(end) in inserted:
                 self._bury(entry, "sum_mismatch", fault, stored=True)
+        return {key: row for key, row in rows.items() if key in inserted}
 
     async def _store_settles(self, settles: list[tuple[Entry, Settle]]) -> None:
         rows = {entry.call_id: call_row(entry, settle) for entry, settle in reversed(settles)}
+        for row in rows.values():
+            self._sums.place_call(row)
         ended = await self._statements.insert_ended.run(self._connection, list(rows.values()))
         if len(ended) < len(settles):
             keyed = [(entry, (entry.call_id,)) for entry, _ in settles]

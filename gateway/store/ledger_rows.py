@@ -1,19 +1,14 @@
-"""Journal entries as table rows. Pure: no SQL, no clock.
-
-Which record contributes what to a rollup is decided here and nowhere else: SETTLE counts the call (errors, refusals,
-duration), a posting counts the attempt, its tokens and its money where it is priced, so a retry's cost is there. Both
-are keyed by the hour in which the call began, a posting under the dimensions of its HOLD.
-"""
+"""Journal entries as table rows. Pure: no SQL, no clock."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from gateway.core.charge import CostState, Line
-from gateway.core.records import AttemptEnd, Entry, Hold, Settle, Void
+from gateway.core.limits import Take, Unit
+from gateway.core.records import AttemptEnd, Correct, Entry, Hold, Settle, Void
 from gateway.ledger.estimate import total_nusd
 
 HOUR_MS = 3_600_000
@@ -21,113 +16,11 @@ MOST_BIG = 2**63 - 1
 NAME_BYTES = 256
 """Longest text that an index or a rollup's key holds, in UTF-8; the rest is cut off. PostgreSQL takes keys of 2 700."""
 _SHORT_CHARACTERS = NAME_BYTES // 4
-ERROR_OUTCOMES = frozenset({"error", "truncated", "crashed"})
-REFUSED = "refused"
 RUNNING = "running"
-UNKNOWN_MODEL_CODE = "model_not_found"
-"""Such a call's model is whatever the caller wrote: its rollup has no model, or callers would decide its size."""
+CORRECTED = "corrected"
+"""The outcome of a posting that corrects an attempt."""
 
 Row = dict[str, Any]
-
-
-class Dimensions(NamedTuple):
-    """A rollup's key, in the order of its primary key: rows are written sorted, so that writers never deadlock."""
-
-    org: str
-    hour_ms: int
-    team: str
-    key_id: str
-    model: str
-    provider: str
-    deployment: str
-    endpoint: str
-
-
-class Sums:
-    """Rollup amounts to add, by dimensions."""
-
-    FIELDS = (
-        "calls",
-        "errors",
-        "refused",
-        "unpriced_calls",
-        "duration_us",
-        "attempts",
-        "input_tokens",
-        "output_tokens",
-        "list_nusd",
-        "effective_nusd",
-        "estimated_nusd",
-    )
-
-    def __init__(self) -> None:
-        self._sums: dict[Dimensions, list[int]] = {}
-
-    def add_call(self, row: Row) -> None:
-        sums = self._of(call_dimensions(row))
-        outcome = row["outcome"]
-        sums[0] += 1
-        sums[1] += outcome in ERROR_OUTCOMES
-        sums[2] += outcome == REFUSED
-        sums[3] += row["cost_state"] == CostState.UNPRICED
-        sums[4] += max(row["duration_us"], 0)
-
-    def add_posting(self, row: Row, dimensions: Dimensions) -> None:
-        sums = self._of(dimensions)
-        sums[5] += row["kind"] == "attempt"
-        sums[6] += row["input_tokens"]
-        sums[7] += row["output_tokens"]
-        listed, effective = row["list_nusd"], row["effective_nusd"]
-        if listed is None or effective is None:
-            return  # unpriced: counted with its call, never added as 0 or in part
-        sums[8] += listed
-        sums[9] += effective
-        if row["state"] == CostState.ESTIMATED:
-            sums[10] += effective
-
-    def rows(self) -> list[Row]:
-        return [
-            {**dimensions._asdict(), **dict(zip(self.FIELDS, sums, strict=True))}
-            for dimensions, sums in sorted(self._sums.items())
-        ]
-
-    def _of(self, dimensions: Dimensions) -> list[int]:
-        found = self._sums.get(dimensions)
-        if found is None:
-            found = self._sums[dimensions] = [0] * len(self.FIELDS)
-        return found
-
-
-def hour_of(time_ms: int) -> int:
-    return time_ms - time_ms % HOUR_MS
-
-
-def call_dimensions(row: Row) -> Dimensions:
-    """Where a settled call is counted."""
-    return Dimensions(
-        row["org"],
-        hour_of(row["started_ms"]),
-        row["team"],
-        row["key_id"],
-        "" if row["error_code"] == UNKNOWN_MODEL_CODE else row["model_asked"],
-        row["provider"],
-        row["deployment"],
-        row["endpoint"],
-    )
-
-
-def attempt_dimensions(row: Mapping[str, Any]) -> Dimensions:
-    """Where an attempt's postings are counted, from its HOLD."""
-    return Dimensions(
-        row["org"],
-        hour_of(row["started_ms"]),
-        row["team"],
-        row["key_id"],
-        row["model_asked"],
-        row["provider"],
-        row["deployment"],
-        row["endpoint"],
-    )
 
 
 def clean(text: str) -> str:
@@ -219,6 +112,7 @@ def running_row(entry: Entry, hold: Hold) -> Row:
         "variant": "",
         "purpose": "",
         "client_retry": 0,
+        "counted_ms": None,
     }
 
 
@@ -273,11 +167,17 @@ def call_row(entry: Entry, settle: Settle) -> Row:
         "variant": clean(settle.variant),
         "purpose": clean(settle.purpose),
         "client_retry": settle.client_retry,
+        "counted_ms": None,
     }
 
 
+POSTING_DETAILS = ("billed_nusd", "region", "unknown_usage", "counted_ms", "priced_calls", "correction_id")
+LINE_DETAILS = ("billed_nusd", "uplift_ppm", "part", "currency", "native_nano")
+"""What only few rows have. A row has all of them or lacks them: then they are NULL."""
+
+
 def posting_row(entry: Entry, end: AttemptEnd) -> Row:
-    return {
+    row = {
         "attempt_id": end.attempt_id,
         "kind": clean(end.kind),
         "revision": end.revision,
@@ -303,7 +203,13 @@ def posting_row(entry: Entry, end: AttemptEnd) -> Row:
         "ttft_us": end.ttft_us,
         "duration_us": end.duration_us,
         "reported_nusd": end.reported_nusd,
+        "takes": packed_takes(end.posted),
     }
+    if end.billed_nusd is not None or end.region or end.unknown_usage:
+        row["billed_nusd"] = _own_billed(end.billed_nusd, end.effective_nusd)
+        row["region"] = clean(end.region) or None
+        row["unknown_usage"] = json_text(end.unknown_usage) if end.unknown_usage else None
+    return row
 
 
 def void_row(entry: Entry, void: Void) -> Row:
@@ -334,12 +240,87 @@ def void_row(entry: Entry, void: Void) -> Row:
         "ttft_us": -1,
         "duration_us": -1,
         "reported_nusd": None,
+        "takes": b"",
     }
 
 
+def correction_row(entry: Entry, correct: Correct) -> Row:
+    """A posting whose amounts are differences. Of the attempt's usage nothing is repeated."""
+    return {
+        "attempt_id": correct.attempt_id,
+        "kind": clean(correct.kind),
+        "revision": correct.revision,
+        "call_id": entry.call_id,
+        "journal_id": entry.journal_id,
+        "seq": entry.seq,
+        "posted_ms": correct.ts_ms,
+        "outcome": CORRECTED,
+        "cause": clean(correct.reason),
+        "status": 0,
+        "state": clean(correct.state),
+        "source": clean(correct.source),
+        "list_nusd": correct.list_nusd,
+        "effective_nusd": correct.effective_nusd,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "reasoning_tokens": 0,
+        "raw_usage": b"",
+        "served_tier": "",
+        "model_served": "",
+        "finish_reason": "",
+        "upstream_id": "",
+        "ttft_us": -1,
+        "duration_us": -1,
+        "reported_nusd": None,
+        "billed_nusd": _own_billed(correct.billed_nusd, correct.effective_nusd),
+        "takes": packed_takes(correct.takes),
+        "priced_calls": correct.priced_calls or None,
+        "correction_id": correct.correction_id or None,
+    }
+
+
+def packed_takes(takes: tuple[Take, ...]) -> bytes:
+    """The counters of money among `takes`, with what each has spent: all that a later correction has to know.
+
+    msgpack of [counter, amount, expires_ms, limit id]; a counter's name begins with its limit's id, which is then left
+    out. Empty: there are none. (NULL in SQL: an older version wrote the row, and nobody knows.)
+    """
+    kept = [
+        (
+            take.counter,
+            take.amount,
+            take.expires_ms,
+            "" if take.counter.startswith(f"{take.limit_id}|") else take.limit_id,
+        )
+        for take in takes
+        if take.unit is Unit.USD
+    ]
+    return _PACK(kept) if kept else b""
+
+
+def unpacked_takes(packed: bytes | None) -> tuple[Take, ...]:
+    """What `packed_takes` has kept."""
+    if not packed:
+        return ()
+    return tuple(
+        Take(counter, limit_id or counter.partition("|")[0], Unit.USD, amount, expires_ms)
+        for counter, amount, expires_ms, limit_id in _UNPACK(packed)
+    )
+
+
+_PACK = msgspec.msgpack.Encoder().encode
+_UNPACK = msgspec.msgpack.Decoder(list[tuple[str, int, int, str]]).decode
+
+
+def _own_billed(billed_nusd: int | None, effective_nusd: int | None) -> int | None:
+    """NULL where it is as effective."""
+    return None if billed_nusd == effective_nusd else billed_nusd
+
+
 def line_rows(posting: Row, lines: tuple[Line, ...]) -> list[Row]:
-    return [
-        {
+    rows: list[Row] = []
+    for number, line in enumerate(lines):
+        row = {
             "attempt_id": posting["attempt_id"],
             "kind": posting["kind"],
             "revision": posting["revision"],
@@ -354,11 +335,17 @@ def line_rows(posting: Row, lines: tuple[Line, ...]) -> list[Row]:
             "effective_nusd": line.effective_nusd,
             "row_id": clean(line.row_id),
         }
-        for number, line in enumerate(lines)
-    ]
+        if line.own_billed_nusd is not None or line.uplift_ppm or line.part or line.currency:
+            row["billed_nusd"] = _own_billed(line.own_billed_nusd, line.effective_nusd)
+            row["uplift_ppm"] = line.uplift_ppm or None
+            row["part"] = clean(line.part) or None
+            row["currency"] = clean(line.currency) or None
+            row["native_nano"] = line.native_nano
+        rows.append(row)
+    return rows
 
 
-def total_fault(end: AttemptEnd) -> str:
+def total_fault(end: AttemptEnd | Correct) -> str:
     """What is wrong with a posting's totals, or empty: each is the sum of the lines, None as soon as one of them is.
 
     Usage without a price may also have no lines at all: then the totals are None.
@@ -372,4 +359,8 @@ def total_fault(end: AttemptEnd) -> str:
         expected = total_nusd(amounts)
         if total != expected:
             return f"{word} is {total}, its lines make {expected}"
+    if end.billed_nusd is not None:
+        expected = total_nusd([line.billed_nusd for line in end.lines])
+        if end.billed_nusd != expected:
+            return f"billed_nusd is {end.billed_nusd}, its lines make {expected}"
     return ""

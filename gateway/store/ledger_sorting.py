@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gateway.core.records import TYPE_OF, AttemptEnd, Entry, Hold, Settle, Stat, Void, encode_record
-from gateway.store.ledger_rows import MOST_BIG, Row, clean, hour_of, line_rows, name, posting_row, void_row
+from gateway.core.records import TYPE_OF, AttemptEnd, Correct, Entry, Hold, Settle, Stat, Void, encode_record
+from gateway.store.ledger_rows import MOST_BIG, Row, clean, correction_row, line_rows, name, posting_row, void_row
+from gateway.store.ledger_sums import hour_of
 
 Identity = tuple[bytes, str, int]
 """Whose posting it is: attempt, kind, revision."""
 
 
-class Sorted:
-    """SHRINK, DISPATCH, PROGRESS, CORRECT and HANDOVER move counters, not the ledger: they are in none of the lists."""
+Posted = AttemptEnd | Void | Correct
+"""A record that becomes a posting."""
 
-    __slots__ = ("ends", "holds", "settles", "stats")
+
+class Sorted:
+    """SHRINK, DISPATCH, PROGRESS and HANDOVER move counters, not the ledger: they are in none of the lists. Nor is a
+    CORRECT that posts nothing."""
+
+    __slots__ = ("corrections", "ends", "holds", "settles", "stats")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.holds: list[tuple[Entry, Hold]] = []
-        self.ends: list[tuple[Entry, AttemptEnd | Void]] = []
+        self.ends: list[tuple[Entry, Posted]] = []
+        self.corrections: list[tuple[Entry, Posted]] = []
         self.settles: list[tuple[Entry, Settle]] = []
         self.stats: list[Stat] = []
         lists: dict[type, list[tuple[Entry, Any]]] = {
@@ -35,20 +42,22 @@ class Sorted:
                 found.append((entry, record))
             elif type(record) is Stat:
                 self.stats.append(record)
+            elif type(record) is Correct and record.state:
+                self.corrections.append((entry, record))
 
 
-def identity_of(end: AttemptEnd | Void) -> Identity:
-    if isinstance(end, AttemptEnd):
-        return (end.attempt_id, clean(end.kind), end.revision)
-    return (end.attempt_id, "attempt", 0)
+def identity_of(end: Posted) -> Identity:
+    if isinstance(end, Void):
+        return (end.attempt_id, "attempt", 0)
+    return (end.attempt_id, clean(end.kind), end.revision)
 
 
-def rows_of(entry: Entry, end: AttemptEnd | Void) -> tuple[Row, list[Row]]:
+def rows_of(entry: Entry, end: Posted) -> tuple[Row, list[Row]]:
     """A posting and its lines."""
-    if isinstance(end, AttemptEnd):
-        posting = posting_row(entry, end)
-        return posting, line_rows(posting, end.lines)
-    return void_row(entry, end), []
+    if isinstance(end, Void):
+        return void_row(entry, end), []
+    posting = posting_row(entry, end) if isinstance(end, AttemptEnd) else correction_row(entry, end)
+    return posting, line_rows(posting, end.lines)
 
 
 def stat_rows(stats: Sequence[Stat]) -> list[Row]:

@@ -11,20 +11,13 @@ from collections.abc import Sequence, Sized
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.records import AttemptEnd, Entry
+from gateway.core.records import Entry, Void
+from gateway.store.ledger_corrections import add_corrections
 from gateway.store.ledger_reads import stored_dimensions
-from gateway.store.ledger_rows import (
-    Dimensions,
-    Row,
-    Sums,
-    attempt_dimensions,
-    attempt_row,
-    call_row,
-    running_row,
-    total_fault,
-)
+from gateway.store.ledger_rows import Row, attempt_row, call_row, running_row, total_fault
 from gateway.store.ledger_sorting import Identity, Sorted, identity_of, rows_of, stat_rows
 from gateway.store.ledger_statements import Statements
+from gateway.store.ledger_sums import NONE_CLOSED, Closed, Dimensions, Sums, attempt_dimensions
 
 
 class Unusual(Exception):
@@ -32,10 +25,13 @@ class Unusual(Exception):
 
 
 async def store_straight(
-    connection: AsyncConnection, statements: Statements, entries: Sequence[Entry]
+    connection: AsyncConnection,
+    statements: Statements,
+    entries: Sequence[Entry],
+    closed: Closed = NONE_CLOSED,
 ) -> tuple[int, int]:
     """Writes fresh entries of a batch; (calls ended, attempts ended). Raises Unusual, or an error that blames data."""
-    batch, sums = Sorted(entries), Sums()
+    batch, sums = Sorted(entries), Sums(closed)
     holds = {hold.attempt_id: attempt_row(entry, hold) for entry, hold in batch.holds}
     _each_once(holds, batch.holds)
     await statements.copy_holds.run(connection, holds.values())
@@ -43,6 +39,7 @@ async def store_straight(
     postings, lines = await _postings(connection, batch, dimensions, sums)
     await statements.copy_postings.run(connection, postings)
     await statements.copy_lines.run(connection, lines)
+    await add_corrections(connection, statements, batch.corrections, postings[len(batch.ends) :], dimensions)
     await _store_calls(connection, statements, batch, sums)
     await statements.add_rollups.count(connection, sums.rows())
     await statements.add_refusals.count(connection, stat_rows(batch.stats))
@@ -52,18 +49,20 @@ async def store_straight(
 async def _postings(
     connection: AsyncConnection, batch: Sorted, dimensions: dict[bytes, Dimensions], sums: Sums
 ) -> tuple[list[Row], list[Row]]:
-    dimensions |= await stored_dimensions(connection, {end.attempt_id for _, end in batch.ends} - dimensions.keys())
+    posted = [*batch.ends, *batch.corrections] if batch.corrections else batch.ends
+    dimensions |= await stored_dimensions(connection, {end.attempt_id for _, end in posted} - dimensions.keys())
     postings: dict[Identity, Row] = {}
     lines: list[Row] = []
-    for entry, end in batch.ends:
+    for entry, end in posted:
         whose = dimensions.get(end.attempt_id)
-        if whose is None or (isinstance(end, AttemptEnd) and total_fault(end)):
+        if whose is None or (not isinstance(end, Void) and total_fault(end)):
             raise Unusual
         row, its_lines = rows_of(entry, end)
+        sums.place_posting(row, whose)
         postings[identity_of(end)] = row
         lines += its_lines
         sums.add_posting(row, whose)
-    _each_once(postings, batch.ends)
+    _each_once(postings, posted)
     return list(postings.values()), lines
 
 
@@ -75,6 +74,7 @@ async def _store_calls(connection: AsyncConnection, statements: Statements, batc
     for entry, settle in batch.settles:
         new = entry.call_id in begun or not settle.attempts
         row = (settled if new else earlier)[entry.call_id] = call_row(entry, settle)
+        sums.place_call(row)
         sums.add_call(row)
     _each_once({**settled, **earlier}, batch.settles)
     running, again = _running(batch, begun, settled.keys() | earlier.keys())

@@ -13,6 +13,9 @@ from sqlmodel import Field, SQLModel
 
 from gateway.store.engine import BIG, BLOB, CLUSTERED, FLAG, STRICT, TEXT
 
+ZERO = {"server_default": "0"}
+"""So that a version without such a column can still add rows."""
+
 
 class LedgerTable(SQLModel):
     """The base: keeps the ledger's tables apart from the configuration's."""
@@ -84,6 +87,7 @@ class CallTable(LedgerTable, table=True):
     variant: str = Field(sa_type=TEXT)
     purpose: str = Field(sa_type=TEXT)
     client_retry: int = Field(sa_type=BIG)
+    counted_ms: int | None = Field(default=None, sa_type=BIG)
 
 
 class AttemptTable(LedgerTable, table=True):
@@ -119,7 +123,10 @@ class AttemptTable(LedgerTable, table=True):
 class PostingTable(LedgerTable, table=True):
     """What one ATTEMPT_END (or VOID: outcome `void`, all 0) posted: the head of its lines.
 
-    Its key is the accounting identity: an attempt ends once, which is `('attempt', 0)`; re-rating adds further kinds.
+    Its key is the accounting identity: an attempt ends once, which is `('attempt', 0)`; re-rating adds `('rerate', 1)`
+    and so on, whose amounts are differences. `billed_nusd` NULL is as effective. `takes` are the counters of money that
+    it spent from, as `ledger_rows.packed_takes` writes them. `counted_ms` is when it counts, where that is not when its
+    call began: that month was closed by then. `priced_calls` is 1 where a correction gave its call a price.
     """
 
     __tablename__ = "posting"
@@ -154,10 +161,20 @@ class PostingTable(LedgerTable, table=True):
     ttft_us: int = Field(sa_type=BIG)
     duration_us: int = Field(sa_type=BIG)
     reported_nusd: int | None = Field(default=None, sa_type=BIG)
+    billed_nusd: int | None = Field(default=None, sa_type=BIG)
+    region: str | None = Field(default=None, sa_type=TEXT)
+    unknown_usage: str | None = Field(default=None, sa_type=TEXT)
+    takes: bytes | None = Field(default=None, sa_type=BLOB)
+    counted_ms: int | None = Field(default=None, sa_type=BIG)
+    priced_calls: int | None = Field(default=None, sa_type=BIG)
+    correction_id: bytes | None = Field(default=None, sa_type=BLOB)
 
 
 class LedgerLineTable(LedgerTable, table=True):
-    """One meter of one posting. Amounts are NULL when it is unpriced."""
+    """One meter of one posting. Amounts are NULL when it is unpriced.
+
+    `billed_nusd` NULL is as effective; `uplift_ppm`, `part`, `currency` and `native_nano` NULL: the usual, none.
+    """
 
     __tablename__ = "ledger_line"
     __table_args__ = (CLUSTERED,)
@@ -175,10 +192,19 @@ class LedgerLineTable(LedgerTable, table=True):
     list_nusd: int | None = Field(default=None, sa_type=BIG)
     effective_nusd: int | None = Field(default=None, sa_type=BIG)
     row_id: str = Field(sa_type=TEXT)
+    billed_nusd: int | None = Field(default=None, sa_type=BIG)
+    uplift_ppm: int | None = Field(default=None, sa_type=BIG)
+    part: str | None = Field(default=None, sa_type=TEXT)
+    currency: str | None = Field(default=None, sa_type=TEXT)
+    native_nano: int | None = Field(default=None, sa_type=BIG)
 
 
 class RollupHourTable(LedgerTable, table=True):
-    """Sums by the hour in which the call began. Calls come from SETTLE, tokens and money from postings."""
+    """Sums by the hour in which the call began. Calls come from SETTLE, tokens and money from postings.
+
+    `margin_nusd` is billed less effective, so that what an older version adds is right without it. `prior_…` is money
+    of calls in months that had been closed: it counts in the hour in which it was posted, and in no other column.
+    """
 
     __tablename__ = "rollup_hour"
     __table_args__ = (CLUSTERED,)
@@ -202,6 +228,10 @@ class RollupHourTable(LedgerTable, table=True):
     list_nusd: int = Field(sa_type=BIG)
     effective_nusd: int = Field(sa_type=BIG)
     estimated_nusd: int = Field(sa_type=BIG)
+    margin_nusd: int = Field(sa_type=BIG, sa_column_kwargs=ZERO)
+    prior_list_nusd: int = Field(sa_type=BIG, sa_column_kwargs=ZERO)
+    prior_effective_nusd: int = Field(sa_type=BIG, sa_column_kwargs=ZERO)
+    prior_margin_nusd: int = Field(sa_type=BIG, sa_column_kwargs=ZERO)
 
 
 class JournalCursorTable(LedgerTable, table=True):
@@ -256,6 +286,48 @@ class DetachedTable(LedgerTable, table=True):
     detached_ms: int = Field(sa_type=BIG)
 
 
+class CorrectionTable(LedgerTable, table=True):
+    """One run of corrections, as its records say: who, why, and what it came to so far."""
+
+    __tablename__ = "correction"
+    __table_args__ = (STRICT,)
+
+    correction_id: bytes = Field(primary_key=True, sa_type=BLOB)
+    org: str = Field(primary_key=True, sa_type=TEXT)
+    kind: str = Field(sa_type=TEXT)
+    actor: str = Field(sa_type=TEXT)
+    reason: str = Field(sa_type=TEXT)
+    first_ms: int = Field(sa_type=BIG)
+    last_ms: int = Field(sa_type=BIG)
+    postings: int = Field(sa_type=BIG)
+    list_nusd: int = Field(sa_type=BIG)
+    effective_nusd: int = Field(sa_type=BIG)
+    billed_nusd: int = Field(sa_type=BIG)
+    prior_effective_nusd: int = Field(sa_type=BIG)
+
+
+class PeriodTable(LedgerTable, table=True):
+    """A month that has been closed, per org: what its sums were then. `digest` is of its rollup rows."""
+
+    __tablename__ = "period"
+    __table_args__ = (STRICT,)
+
+    month_ms: int = Field(primary_key=True, sa_type=BIG)
+    org: str = Field(primary_key=True, sa_type=TEXT)
+    end_ms: int = Field(sa_type=BIG)
+    closed_ms: int = Field(sa_type=BIG)
+    actor: str = Field(sa_type=TEXT)
+    reason: str = Field(sa_type=TEXT)
+    rollups: int = Field(sa_type=BIG)
+    calls: int = Field(sa_type=BIG)
+    attempts: int = Field(sa_type=BIG)
+    list_nusd: int = Field(sa_type=BIG)
+    effective_nusd: int = Field(sa_type=BIG)
+    billed_nusd: int = Field(sa_type=BIG)
+    prior_effective_nusd: int = Field(sa_type=BIG)
+    digest: bytes = Field(sa_type=BLOB)
+
+
 CALL = table_of(CallTable)
 ATTEMPT = table_of(AttemptTable)
 POSTING = table_of(PostingTable)
@@ -265,3 +337,5 @@ JOURNAL_CURSOR = table_of(JournalCursorTable)
 DEAD_LETTER = table_of(DeadLetterTable)
 REFUSAL_STAT = table_of(RefusalStatTable)
 DETACHED = table_of(DetachedTable)
+CORRECTION = table_of(CorrectionTable)
+PERIOD = table_of(PeriodTable)

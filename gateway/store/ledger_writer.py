@@ -21,10 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.core.errors import FaregateError, StoreUnavailable
 from gateway.core.records import Entry
+from gateway.store.closed_months import closed_until
 from gateway.store.engine import insert_into, reading, writing
 from gateway.store.ledger_careful import CarefulBatch, write_dead
+from gateway.store.ledger_reads import stored_corrections
 from gateway.store.ledger_sorting import dead_row, within
-from gateway.store.ledger_statements import Statements, statements_for
+from gateway.store.ledger_statements import CORRECTED_SINCE, Statements, schema_revision
 from gateway.store.ledger_straight import store_straight
 from gateway.store.ledger_tables import JOURNAL_CURSOR
 from gateway.store.month_keeper import MonthKeeper
@@ -84,6 +86,21 @@ class LedgerWriter:
         self._reached.clear()
         return {row.journal_id: Cursor(row.seq, row.segment, row.offset, row.newest_ms) for row in rows}
 
+    async def reached(self, journal_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """The last seq in SQL of each of these journals that it knows. Raises StoreUnavailable."""
+        table = JOURNAL_CURSOR.c
+        query = select(table.journal_id, table.seq).where(table.journal_id.in_(journal_ids))
+        async with reading(self._engine) as connection:
+            return {row.journal_id: row.seq for row in await connection.execute(query)}
+
+    async def corrected(self, attempt_ids: Sequence[bytes]) -> dict[tuple[bytes, str], tuple[int, bytes]]:
+        """The last revision and its run, by attempt and kind, of those attempts that were corrected. Raises
+        StoreUnavailable, also where the schema has no place for corrections."""
+        async with reading(self._engine) as connection:
+            if await schema_revision(connection) < CORRECTED_SINCE:
+                raise StoreUnavailable("SQL has no place for corrections; run: faregate db upgrade")
+            return await stored_corrections(connection, attempt_ids)
+
     async def load(self, batch: Sequence[Entry]) -> Loaded:
         """Stores a batch, entries of a journal in their order, without gaps after its cursor.
 
@@ -123,14 +140,17 @@ class LedgerWriter:
     async def _store(self, batch: Sequence[Entry]) -> Loaded:
         async with writing(self._engine) as connection:
             fresh = await self._take_cursors(connection, batch)
-            calls, postings = await store_straight(connection, await self._prepared(connection), fresh)
+            statements = await self._prepared(connection)
+            closed = await closed_until(connection, statements)
+            calls, postings = await store_straight(connection, statements, fresh, closed)
             await _move_cursors(connection, fresh)
         return Loaded(stored=len(fresh), calls=calls, postings=postings, repeated=len(batch) - len(fresh))
 
     async def _store_carefully(self, batch: Sequence[Entry]) -> Loaded:
         async with writing(self._engine) as connection:
             fresh = await self._take_cursors(connection, batch)
-            careful = CarefulBatch(connection, await self._prepared(connection))
+            statements = await self._prepared(connection)
+            careful = CarefulBatch(connection, statements, await closed_until(connection, statements))
             await careful.store(fresh)
             await _move_cursors(connection, fresh)
         return Loaded(
@@ -178,8 +198,11 @@ class LedgerWriter:
         return fresh
 
     async def _prepared(self, connection: AsyncConnection) -> Statements:
-        if self._statements is None:
-            self._statements = await statements_for(connection)
+        """For the schema as it is now: it may be migrated under a running bookkeeper, and one that did not see that
+        would go on counting into closed months."""
+        revision = await schema_revision(connection)
+        if self._statements is None or self._statements.revision != revision:
+            self._statements = Statements(revision)
         return self._statements
 
 

@@ -6,21 +6,31 @@ a period is a range of ids; a day is added on both sides, which costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, String, cast, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, String, cast, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.core.charge import Line
+from gateway.core.charge import CostState, Line
 from gateway.core.errors import BadRequest
 from gateway.core.ids import ATTEMPT as ATTEMPT_PREFIX
 from gateway.core.ids import CALL as CALL_PREFIX
 from gateway.core.ids import parse_id, print_id
-from gateway.core.queries import SPEND_DIMENSIONS, AttemptRow, CallRow, Freshness, QueryScope, SpendRow
+from gateway.core.queries import (
+    SPEND_DIMENSIONS,
+    AttemptRow,
+    CallRow,
+    CorrectionRow,
+    Freshness,
+    QueryScope,
+    SpendRow,
+)
 from gateway.store.engine import is_sqlite, reading
+from gateway.store.in_force import InForce, Stored, all_of, billed_of, in_force, lines_by_revision, standing_lines
 from gateway.store.ledger_rows import HOUR_MS, RUNNING
+from gateway.store.ledger_statements import CORRECTED_SINCE, schema_revision
 from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, JOURNAL_CURSOR, LEDGER_LINE, POSTING, ROLLUP_HOUR
 from gateway.store.months import first_id
 
@@ -52,6 +62,7 @@ _SUMS = (
     "estimated_nusd",
     "unpriced_calls",
 )
+_SUMS_3 = (*_SUMS, "margin_nusd", "prior_list_nusd", "prior_effective_nusd", "prior_margin_nusd")
 
 
 class SqlLedgerQueries:
@@ -71,24 +82,27 @@ class SqlLedgerQueries:
             raise BadRequest(f"unknown dimension {unknown[0]!r}: use {', '.join(SPEND_DIMENSIONS)}", param="by")
         table = ROLLUP_HOUR.c
         groups = [self._group(word) for word in by]
-        sums = [func.coalesce(func.sum(table[word]), 0).label(word) for word in _SUMS]
         first_ms, last_ms = from_ms - from_ms % HOUR_MS, -(-to_ms // HOUR_MS) * HOUR_MS
-        query = select(*groups, *sums).where(*_within(scope, table), table.hour_ms >= first_ms, table.hour_ms < last_ms)
-        if groups:
-            query = query.group_by(*groups)
         times = [group for word, group in zip(by, groups, strict=True) if word in _TIME_FORMATS]
-        effective = sums[_SUMS.index("effective_nusd")]
-        query = query.order_by(*times, effective.desc(), *groups).limit(_bounded(limit))
         async with reading(self._engine) as connection:
+            words = _SUMS_3 if await schema_revision(connection) >= CORRECTED_SINCE else _SUMS
+            sums = [func.coalesce(func.sum(table[word]), 0).label(word) for word in words]
+            query = select(*groups, *sums).where(
+                *_within(scope, table), table.hour_ms >= first_ms, table.hour_ms < last_ms
+            )
+            if groups:
+                query = query.group_by(*groups)
+            effective = sums[words.index("effective_nusd")]
+            query = query.order_by(*times, effective.desc(), *groups).limit(_bounded(limit))
             rows = (await connection.execute(query)).all()
-        return [_spend_row(row, len(groups)) for row in rows]
+        return [_spend_row(row, words, len(groups)) for row in rows]
 
     async def calls(
         self, scope: QueryScope, *, before_ms: int | None = None, before_id: str = "", limit: int = 50
     ) -> list[CallRow]:
         """See the port. `before_id` is the printed id of the last call of the page before. Raises BadRequest."""
         table = CALL.c
-        query = select(CALL).where(*_within(scope, table))
+        query = all_of(CALL, *_within(scope, table))
         if before_id:
             raw = parse_id(CALL_PREFIX, before_id)
             if raw is None or before_ms is None:
@@ -99,17 +113,19 @@ class SqlLedgerQueries:
         query = query.order_by(table.started_ms.desc(), table.call_id.desc())
         async with reading(self._engine) as connection:
             rows = await _page(connection, query, before_ms, _bounded(limit))
-        return [_call_row(row) for row in rows]
+            corrected = await _corrected(connection, rows)
+        return [_call_row(row, corrected.get(row.call_id, ())) for row in rows]
 
     async def call(self, scope: QueryScope, call_id: bytes) -> tuple[CallRow, tuple[AttemptRow, ...]] | None:
-        """See the port. Attempts in order; of each its posting as first made, not as re-rated since."""
+        """See the port. Attempts in order; of each what all of its postings come to."""
         async with reading(self._engine) as connection:
-            found = await connection.execute(select(CALL).where(CALL.c.call_id == call_id, *_within(scope, CALL.c)))
+            found = await connection.execute(all_of(CALL, CALL.c.call_id == call_id, *_within(scope, CALL.c)))
             row = found.first()
             if row is None:
                 return None
             attempts = await _attempts(connection, row)
-        return _call_row(row), attempts
+            corrected = await _corrected(connection, [row])
+        return _call_row(row, corrected.get(row.call_id, ())), attempts
 
     async def freshness(self) -> Freshness:
         async with reading(self._engine) as connection:
@@ -179,23 +195,39 @@ async def _attempts(connection: AsyncConnection, call: Row[Any]) -> tuple[Attemp
     if len(attempts) < call.attempts:
         attempts = (await connection.execute(query)).all()
     ids = [row.attempt_id for row in attempts]
-    # All columns there are: the schema may be one revision behind.
-    asked: Select[Any] = select(literal_column("*")).select_from(POSTING).where(*_first_end(POSTING.c, ids))
-    posted = {row.attempt_id: row._mapping for row in await connection.execute(asked)}
-    lines: dict[bytes, list[Line]] = {}
-    wanted = select(LEDGER_LINE).where(*_first_end(LEDGER_LINE.c, ids))
-    for row in await connection.execute(wanted.order_by(LEDGER_LINE.c.attempt_id, LEDGER_LINE.c.line_no)):
-        amounts = (row.list_nusd, row.effective_nusd)
-        lines.setdefault(row.attempt_id, []).append(
-            Line(row.meter, row.quantity, row.rate_pico, row.per, *amounts, row.row_id)
-        )
+    postings: dict[bytes, list[Stored]] = {}
+    for row in await connection.execute(all_of(POSTING, POSTING.c.attempt_id.in_(ids))):
+        postings.setdefault(row.attempt_id, []).append(row._mapping)
+    lines: dict[bytes, list[Stored]] = {}
+    for row in await connection.execute(all_of(LEDGER_LINE, LEDGER_LINE.c.attempt_id.in_(ids))):
+        lines.setdefault(row.attempt_id, []).append(row._mapping)
     return tuple(
-        _attempt_row(row, posted.get(row.attempt_id), tuple(lines.get(row.attempt_id, ()))) for row in attempts
+        _attempt_row(row, postings.get(row.attempt_id, []), lines_by_revision(lines.get(row.attempt_id, [])))
+        for row in attempts
     )
 
 
-def _first_end(columns: Any, attempt_ids: list[bytes]) -> tuple[ColumnElement[bool], ...]:
-    return columns.attempt_id.in_(attempt_ids), columns.kind == "attempt", columns.revision == 0
+async def _corrected(connection: AsyncConnection, calls: Sequence[Row[Any]]) -> dict[bytes, tuple[InForce, ...]]:
+    """Of those calls of which an attempt was corrected, what each attempt comes to."""
+    if not calls:
+        return {}
+    ids = [row.call_id for row in calls]
+    of_calls = all_of(POSTING, POSTING.c.call_id.in_(ids), *_near(calls))
+    some = await connection.execute(of_calls.where(POSTING.c.kind != "attempt"))
+    corrected = {row.call_id for row in some}
+    if not corrected:
+        return {}
+    found: dict[bytes, dict[bytes, list[Stored]]] = {}
+    for row in await connection.execute(of_calls.where(POSTING.c.call_id.in_(sorted(corrected)))):
+        found.setdefault(row.call_id, {}).setdefault(row.attempt_id, []).append(row._mapping)
+    return {call_id: tuple(map(in_force, attempts.values())) for call_id, attempts in found.items()}
+
+
+def _near(calls: Sequence[Row[Any]]) -> tuple[ColumnElement[bool], ...]:
+    """Where the postings of calls are: a day around them, so that PostgreSQL opens only their months."""
+    first_ms = min(row.started_ms for row in calls) - DAY_MS
+    last_ms = max(max(row.started_ms, row.ended_ms or 0) for row in calls) + DAY_MS
+    return POSTING.c.attempt_id >= first_id(first_ms), POSTING.c.attempt_id < first_id(last_ms)
 
 
 _NOT_ENDED: dict[str, Any] = {
@@ -204,8 +236,6 @@ _NOT_ENDED: dict[str, Any] = {
     "status": 0,
     "state": "",
     "source": "",
-    "effective_nusd": None,
-    "list_nusd": None,
     "input_tokens": 0,
     "output_tokens": 0,
     "reasoning_tokens": 0,
@@ -213,10 +243,14 @@ _NOT_ENDED: dict[str, Any] = {
     "duration_us": -1,
     "raw_usage": b"",
 }
+_NO_COST = InForce(0, "", "", None, None, None, ())
 
 
-def _attempt_row(held: Row[Any], posted: Mapping[str, Any] | None, lines: tuple[Line, ...]) -> AttemptRow:
-    end = _NOT_ENDED if posted is None else posted
+def _attempt_row(held: Row[Any], postings: list[Stored], lines: dict[int, tuple[Line, ...]]) -> AttemptRow:
+    end = next((row for row in postings if row["kind"] == "attempt" and row["revision"] == 0), _NOT_ENDED)
+    cost = in_force(postings) if postings else _NO_COST
+    corrections = sorted((row for row in postings if row["revision"]), key=lambda row: int(row["revision"]))
+    unknown = end.get("unknown_usage")
     return AttemptRow(
         attempt_id=print_id(ATTEMPT_PREFIX, held.attempt_id),
         number=held.number,
@@ -224,23 +258,55 @@ def _attempt_row(held: Row[Any], posted: Mapping[str, Any] | None, lines: tuple[
         outcome=end["outcome"],
         cause=end["cause"],
         status=end["status"],
-        state=end["state"],
-        source=end["source"],
-        effective_nusd=end["effective_nusd"],
-        list_nusd=end["list_nusd"],
+        state=cost.state,
+        source=cost.source,
+        effective_nusd=cost.effective_nusd,
+        list_nusd=cost.list_nusd,
         bound_nusd=held.bound_nusd,
         input_tokens=end["input_tokens"],
         output_tokens=end["output_tokens"],
         reasoning_tokens=end["reasoning_tokens"],
         ttft_us=end["ttft_us"],
         duration_us=end["duration_us"],
-        lines=lines,
+        lines=standing_lines(lines, cost.revision),
         raw_usage=end["raw_usage"].decode("utf-8", "replace"),
         reported_nusd=end.get("reported_nusd"),
+        own_billed_nusd=None if cost.billed_nusd == cost.effective_nusd else cost.billed_nusd,
+        region=end.get("region") or "",
+        unknown_usage=msgspec.json.decode(unknown, type=tuple[str, ...]) if unknown else (),
+        corrections=tuple(_correction_row(row, lines) for row in corrections),
     )
 
 
-def _call_row(row: Row[Any]) -> CallRow:
+def _correction_row(row: Stored, lines: dict[int, tuple[Line, ...]]) -> CorrectionRow:
+    return CorrectionRow(
+        revision=row["revision"],
+        posted_ms=row["posted_ms"],
+        correction_id=row.get("correction_id") or b"",
+        reason=row["cause"],
+        state=row["state"],
+        list_nusd=row["list_nusd"],
+        effective_nusd=row["effective_nusd"],
+        billed_nusd=billed_of(row),
+        lines=lines.get(row["revision"], ()),
+        counted_ms=row.get("counted_ms"),
+    )
+
+
+def _cost(row: Row[Any], corrected: Sequence[InForce]) -> tuple[str, int | None, int | None]:
+    """State, effective and list cost of a call. Its own row has them as they were when it ended."""
+    if not corrected or row.outcome == RUNNING:
+        return row.cost_state, row.effective_nusd, row.list_nusd
+    states = {attempt.state for attempt in corrected}
+    state = next((one for one in (CostState.UNPRICED, CostState.ESTIMATED) if one in states), CostState.PRICED)
+    if state is CostState.UNPRICED:
+        return state.value, None, None
+    effective = sum(attempt.effective_nusd or 0 for attempt in corrected)
+    return state.value, effective, sum(attempt.list_nusd or 0 for attempt in corrected)
+
+
+def _call_row(row: Row[Any], corrected: Sequence[InForce]) -> CallRow:
+    cost_state, effective_nusd, list_nusd = _cost(row, corrected)
     return CallRow(
         call_id=print_id(CALL_PREFIX, row.call_id),
         started_ms=row.started_ms,
@@ -262,9 +328,9 @@ def _call_row(row: Row[Any]) -> CallRow:
         finish_reason=row.finish_reason,
         attempts=row.attempts,
         causes=msgspec.json.decode(row.causes, type=tuple[str, ...]),
-        cost_state=row.cost_state,
-        effective_nusd=row.effective_nusd,
-        list_nusd=row.list_nusd,
+        cost_state=cost_state,
+        effective_nusd=effective_nusd,
+        list_nusd=list_nusd,
         input_tokens=row.input_tokens,
         output_tokens=row.output_tokens,
         ttft_us=row.ttft_us,
@@ -272,10 +338,11 @@ def _call_row(row: Row[Any]) -> CallRow:
         overhead_us=row.overhead_us,
         config_revision=row.config_revision,
         trace_id=row.trace_id.hex(),
+        corrected=bool(corrected),
     )
 
 
-def _spend_row(row: Row[Any], groups: int) -> SpendRow:
+def _spend_row(row: Row[Any], words: Sequence[str], groups: int) -> SpendRow:
     # PostgreSQL sums BIGINT as NUMERIC; every one of these is an integer.
-    sums = dict(zip(_SUMS, (int(value) for value in row[groups:]), strict=True))
+    sums = dict(zip(words, (int(value) for value in row[groups:]), strict=True))
     return SpendRow(group=tuple(str(value) for value in row[:groups]), **sums)

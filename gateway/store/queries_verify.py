@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, union_all
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.core.charge import CostState
+from gateway.ledger.posted import Posting
 from gateway.store import months
 from gateway.store.engine import reading
-from gateway.store.ledger_rows import HOUR_MS, UNKNOWN_MODEL_CODE
+from gateway.store.in_force import Stored, all_of, billed_of, line_of
+from gateway.store.ledger_rows import HOUR_MS, unpacked_takes
+from gateway.store.ledger_statements import CORRECTED_SINCE, schema_revision
+from gateway.store.ledger_sums import UNKNOWN_MODEL_CODE
 from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, JOURNAL_CURSOR, LEDGER_LINE, POSTING, ROLLUP_HOUR
+from gateway.store.period_store import changed_months
 
 DAY_MS = 24 * HOUR_MS
 ROWS_AT_ONCE = 5_000
-_FIGURES = ("calls", "attempts", "input_tokens", "output_tokens", "list_nusd", "effective_nusd", "estimated_nusd")
+IDS_AT_ONCE = 1_000
+_FIGURES = (
+    "calls",
+    "unpriced_calls",
+    "attempts",
+    "input_tokens",
+    "output_tokens",
+    "list_nusd",
+    "effective_nusd",
+    "estimated_nusd",
+)
+_FIGURES_3 = (*_FIGURES, "margin_nusd", "prior_list_nusd", "prior_effective_nusd", "prior_margin_nusd")
 
 
 class SumMismatch(msgspec.Struct, frozen=True):
@@ -32,16 +48,11 @@ class SumMismatch(msgspec.Struct, frozen=True):
 
 
 class StoredAttempt(msgspec.Struct, frozen=True):
-    """An attempt of one journal as SQL has it. `ends` counts its postings as an attempt."""
+    """An attempt of one journal as SQL has it, and how it ended (None: it has not)."""
 
     attempt_id: bytes
     seq: int
-    ends: int
-    outcome: str
-    list_nusd: int | None
-    effective_nusd: int | None
-    input_tokens: int
-    output_tokens: int
+    end: Posting | None
 
 
 class StoredCounts(msgspec.Struct, frozen=True):
@@ -69,59 +80,35 @@ class SqlLedgerProof:
         Days of months whose rows have been detached are left out: their rollups stand alone.
         """
         group = ("org", "team", "key_id", "model", "day_ms")
-        of_rollups = select(
-            *(ROLLUP_HOUR.c[word].label(word) for word in group[:4]),
-            _day(ROLLUP_HOUR.c.hour_ms).label("day_ms"),
-            *(ROLLUP_HOUR.c[word].label(word) for word in _FIGURES),
-            *(literal(0).label(f"{word}_rows") for word in _FIGURES),
-        )
-        both = union_all(of_rollups, _calls(), _postings()).subquery()
-        sums = [func.sum(both.c[word]).label(word) for word in _FIGURES]
-        rows = [func.sum(both.c[f"{word}_rows"]).label(f"{word}_rows") for word in _FIGURES]
-        query = select(*(both.c[word] for word in group), *sums, *rows).group_by(*(both.c[word] for word in group))
         found: list[SumMismatch] = []
         async with reading(self._engine) as connection:
+            newest = await schema_revision(connection) >= CORRECTED_SINCE
+            figures = _FIGURES_3 if newest else _FIGURES
+            of_rollups = select(
+                *(ROLLUP_HOUR.c[word].label(word) for word in group[:4]),
+                _day(ROLLUP_HOUR.c.hour_ms).label("day_ms"),
+                *(ROLLUP_HOUR.c[word].label(word) for word in figures),
+                *(literal(0).label(f"{word}_rows") for word in figures),
+            )
+            both = union_all(of_rollups, _calls(newest), _postings(newest)).subquery()
+            sums = [func.sum(both.c[word]).label(word) for word in figures]
+            rows = [func.sum(both.c[f"{word}_rows"]).label(f"{word}_rows") for word in figures]
+            query = select(*(both.c[word] for word in group), *sums, *rows).group_by(*(both.c[word] for word in group))
             kept_from_ms = await connection.run_sync(months.kept_from_ms)
             for row in await connection.execute(query.where(both.c.day_ms >= kept_from_ms)):
-                figures = {
+                wrong = {
                     word: (int(row._mapping[word]), int(row._mapping[f"{word}_rows"]))
-                    for word in _FIGURES
+                    for word in figures
                     if row._mapping[word] != row._mapping[f"{word}_rows"]
                 }
-                if figures:
-                    found.append(SumMismatch(row.org, row.team, row.key_id, row.model, int(row.day_ms), figures))
+                if wrong:
+                    found.append(SumMismatch(row.org, row.team, row.key_id, row.model, int(row.day_ms), wrong))
         return found
 
     async def counts(self) -> StoredCounts:
-        ended = _is_end()
-        open_attempts = (
-            select(func.count()).select_from(ATTEMPT.outerjoin(POSTING, ended)).where(POSTING.c.attempt_id.is_(None))
-        )
-        orphans = (
-            select(func.count())
-            .select_from(LEDGER_LINE.outerjoin(POSTING, _same_posting(LEDGER_LINE.c)))
-            .where(POSTING.c.attempt_id.is_(None))
-        )
-        lines = _line_sums().subquery()
-        wrong = (
-            select(func.count())
-            .select_from(POSTING.outerjoin(lines, _same_posting(lines.c)))
-            .where(
-                POSTING.c.effective_nusd.is_not(None),
-                (POSTING.c.effective_nusd != func.coalesce(lines.c.effective_nusd, 0))
-                | (POSTING.c.list_nusd != func.coalesce(lines.c.list_nusd, 0)),
-            )
-        )
-        queries = (
-            select(func.count()).select_from(CALL),
-            select(func.count()).select_from(ATTEMPT),
-            select(func.count()).select_from(POSTING),
-            open_attempts,
-            select(func.count()).select_from(CALL).where(CALL.c.seq.is_(None)),
-            orphans,
-            wrong,
-        )
         async with reading(self._engine) as connection:
+            newest = await schema_revision(connection) >= CORRECTED_SINCE
+            queries = _counted(newest)
             return StoredCounts(*[int((await connection.execute(query)).scalar_one()) for query in queries])
 
     async def kept_from_ms(self) -> int:
@@ -143,6 +130,11 @@ class SqlLedgerProof:
                 query = query.where(CALL.c.call_id >= months.first_id(kept_from_ms))
             return int((await connection.execute(query)).scalar_one())
 
+    async def changed_months(self) -> list[str]:
+        """Closed months that are not what they were when they were closed, and how."""
+        async with reading(self._engine) as connection:
+            return await changed_months(connection)
+
     async def dead_letters(self) -> list[tuple[bytes, int, str, str]]:
         """(journal id, seq, reason, detail) of the first thousand."""
         query = select(DEAD_LETTER).order_by(DEAD_LETTER.c.journal_id, DEAD_LETTER.c.seq).limit(1_000)
@@ -158,13 +150,7 @@ class SqlLedgerProof:
         after = b""
         while True:
             query = (
-                select(
-                    ATTEMPT.c.seq,
-                    ATTEMPT.c.attempt_id,
-                    POSTING.c.outcome,
-                    *(POSTING.c[word] for word in ("list_nusd", "effective_nusd", "input_tokens", "output_tokens")),
-                )
-                .select_from(ATTEMPT.outerjoin(POSTING, _is_end()))
+                select(ATTEMPT.c.seq, ATTEMPT.c.attempt_id)
                 .where(
                     ATTEMPT.c.attempt_id > after,
                     ATTEMPT.c.journal_id == journal_id,
@@ -175,73 +161,177 @@ class SqlLedgerProof:
             )
             async with reading(self._engine) as connection:
                 rows = (await connection.execute(query)).all()
+                ends = await _ends_of(connection, [row.attempt_id for row in rows])
             for row in rows:
                 after = row.attempt_id
-                yield StoredAttempt(
-                    attempt_id=row.attempt_id,
-                    seq=row.seq,
-                    ends=0 if row.outcome is None else 1,
-                    outcome=row.outcome or "",
-                    list_nusd=row.list_nusd,
-                    effective_nusd=row.effective_nusd,
-                    input_tokens=row.input_tokens or 0,
-                    output_tokens=row.output_tokens or 0,
-                )
+                yield StoredAttempt(row.attempt_id, row.seq, ends.get(row.attempt_id))
             if len(rows) < self._rows_at_once:
                 return
 
+    async def corrections_of(self, journal_id: bytes, from_seq: int, through_seq: int) -> AsyncIterator[Posting]:
+        """Every correction in a journal between two seqs, both included, in their order."""
+        after = from_seq - 1
+        while True:
+            query = (
+                all_of(POSTING, POSTING.c.journal_id == journal_id, POSTING.c.kind != "attempt")
+                .where(POSTING.c.seq > after, POSTING.c.seq <= through_seq)
+                .order_by(POSTING.c.seq)
+                .limit(self._rows_at_once)
+            )
+            async with reading(self._engine) as connection:
+                postings = [row._mapping for row in await connection.execute(query)]
+                lines = await _lines_of(connection, postings)
+            for row in postings:
+                after = int(row["seq"])
+                yield _posting(row, lines)
+            if len(postings) < self._rows_at_once:
+                return
 
-def _calls() -> Select[Any]:
+
+Lines = dict[tuple[bytes, str, int], list[Stored]]
+
+
+async def _ends_of(connection: AsyncConnection, attempt_ids: Sequence[bytes]) -> dict[bytes, Posting]:
+    """How attempts ended, of those that have. In parts: SQLite takes so many parameters and no more."""
+    found: dict[bytes, Posting] = {}
+    for start in range(0, len(attempt_ids), IDS_AT_ONCE):
+        ids = attempt_ids[start : start + IDS_AT_ONCE]
+        asked = all_of(POSTING, POSTING.c.attempt_id.in_(ids), POSTING.c.kind == "attempt", POSTING.c.revision == 0)
+        postings = [row._mapping for row in await connection.execute(asked)]
+        lines = await _lines_of(connection, postings)
+        found |= {row["attempt_id"]: _posting(row, lines) for row in postings}
+    return found
+
+
+async def _lines_of(connection: AsyncConnection, postings: Sequence[Stored]) -> Lines:
+    found: Lines = {}
+    ids = sorted({row["attempt_id"] for row in postings})
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        asked = all_of(LEDGER_LINE, LEDGER_LINE.c.attempt_id.in_(ids[start : start + IDS_AT_ONCE]))
+        for row in await connection.execute(asked):
+            found.setdefault((row.attempt_id, row.kind, row.revision), []).append(row._mapping)
+    return found
+
+
+def _posting(row: Stored, lines: Lines) -> Posting:
+    unknown = row.get("unknown_usage")
+    its = sorted(
+        lines.get((row["attempt_id"], row["kind"], row["revision"]), ()), key=lambda line: int(line["line_no"])
+    )
+    priced = row["effective_nusd"] is not None
+    return Posting(
+        attempt_id=row["attempt_id"],
+        kind=row["kind"],
+        revision=row["revision"],
+        outcome=row["outcome"],
+        state=row["state"],
+        source=row["source"],
+        list_nusd=row["list_nusd"],
+        effective_nusd=row["effective_nusd"],
+        billed_nusd=billed_of(row) if priced else None,
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+        served_tier=row["served_tier"],
+        region=row.get("region") or "",
+        unknown_usage=msgspec.json.decode(unknown, type=tuple[str, ...]) if unknown else (),
+        takes=unpacked_takes(row.get("takes")),
+        lines=tuple(map(line_of, its)),
+        detailed=row.get("takes") is not None,
+    )
+
+
+def _counted(newest: bool) -> tuple[Select[Any], ...]:
+    """The queries of StoredCounts' members, in their order."""
+    lines = _line_sums(newest).subquery()
+    wrong = (POSTING.c.effective_nusd != func.coalesce(lines.c.effective_nusd, 0)) | (
+        POSTING.c.list_nusd != func.coalesce(lines.c.list_nusd, 0)
+    )
+    if newest:
+        billed = func.coalesce(POSTING.c.billed_nusd, POSTING.c.effective_nusd)
+        wrong = wrong | (billed != func.coalesce(lines.c.billed_nusd, 0))
+    posted_lines = LEDGER_LINE.outerjoin(POSTING, _same_posting(LEDGER_LINE.c))
+    return (
+        select(func.count()).select_from(CALL),
+        select(func.count()).select_from(ATTEMPT),
+        select(func.count()).select_from(POSTING),
+        select(func.count()).select_from(ATTEMPT.outerjoin(POSTING, _is_end())).where(POSTING.c.attempt_id.is_(None)),
+        select(func.count()).select_from(CALL).where(CALL.c.seq.is_(None)),
+        select(func.count()).select_from(posted_lines).where(POSTING.c.attempt_id.is_(None)),
+        select(func.count())
+        .select_from(POSTING.outerjoin(lines, _same_posting(lines.c)))
+        .where(POSTING.c.effective_nusd.is_not(None), wrong),
+    )
+
+
+def _calls(newest: bool) -> Select[Any]:
     """Settled calls as rows of the comparison, grouped as their rollups are."""
     model = case((CALL.c.error_code == UNKNOWN_MODEL_CODE, ""), else_=CALL.c.model_asked)
+    counted_ms = func.coalesce(CALL.c.counted_ms, CALL.c.started_ms) if newest else CALL.c.started_ms
+    unpriced = case((CALL.c.cost_state == CostState.UNPRICED.value, 1), else_=0)
     return select(
         CALL.c.org,
         CALL.c.team,
         CALL.c.key_id,
         model.label("model"),
-        _day(CALL.c.started_ms).label("day_ms"),
-        *_figures(),
-        *_figures("_rows", calls=literal(1)),
+        _day(counted_ms).label("day_ms"),
+        *_figures(newest),
+        *_figures(newest, "_rows", calls=literal(1), unpriced_calls=unpriced),
     ).where(CALL.c.seq.is_not(None))
 
 
-def _postings() -> Select[Any]:
+def _postings(newest: bool) -> Select[Any]:
     """Postings and their lines as rows of the comparison. Money is the lines' own, not the posting's total."""
-    lines = _line_sums().subquery()
+    lines = _line_sums(newest).subquery()
     priced = and_(POSTING.c.list_nusd.is_not(None), POSTING.c.effective_nusd.is_not(None))
-    effective = case((priced, func.coalesce(lines.c.effective_nusd, 0)), else_=0)
+    listed, effective = (func.coalesce(lines.c[word], 0) for word in ("list_nusd", "effective_nusd"))
+    given: dict[str, ColumnElement[Any]] = {
+        "attempts": case((POSTING.c.kind == "attempt", 1), else_=0),
+        "input_tokens": POSTING.c.input_tokens,
+        "output_tokens": POSTING.c.output_tokens,
+    }
+    counted_ms: ColumnElement[Any] = ATTEMPT.c.started_ms
+    own = priced
+    if newest:
+        own, prior = (and_(priced, one) for one in (POSTING.c.counted_ms.is_(None), POSTING.c.counted_ms.is_not(None)))
+        margin = func.coalesce(lines.c.billed_nusd, 0) - effective
+        counted_ms = func.coalesce(POSTING.c.counted_ms, ATTEMPT.c.started_ms)
+        given |= {
+            "unpriced_calls": -func.coalesce(POSTING.c.priced_calls, 0),
+            "margin_nusd": case((own, margin), else_=0),
+            "prior_list_nusd": case((prior, listed), else_=0),
+            "prior_effective_nusd": case((prior, effective), else_=0),
+            "prior_margin_nusd": case((prior, margin), else_=0),
+        }
+    given |= {
+        "list_nusd": case((own, listed), else_=0),
+        "effective_nusd": case((own, effective), else_=0),
+        "estimated_nusd": case((and_(own, POSTING.c.state == CostState.ESTIMATED.value), effective), else_=0),
+    }
     return select(
         ATTEMPT.c.org,
         ATTEMPT.c.team,
         ATTEMPT.c.key_id,
         ATTEMPT.c.model_asked.label("model"),
-        _day(ATTEMPT.c.started_ms).label("day_ms"),
-        *_figures(),
-        *_figures(
-            "_rows",
-            attempts=case((POSTING.c.kind == "attempt", 1), else_=0),
-            input_tokens=POSTING.c.input_tokens,
-            output_tokens=POSTING.c.output_tokens,
-            list_nusd=case((priced, func.coalesce(lines.c.list_nusd, 0)), else_=0),
-            effective_nusd=effective,
-            estimated_nusd=case((POSTING.c.state == CostState.ESTIMATED.value, effective), else_=0),
-        ),
+        _day(counted_ms).label("day_ms"),
+        *_figures(newest),
+        *_figures(newest, "_rows", **given),
     ).select_from(
         POSTING.join(ATTEMPT, ATTEMPT.c.attempt_id == POSTING.c.attempt_id).outerjoin(lines, _same_posting(lines.c))
     )
 
 
-def _figures(suffix: str = "", **given: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-    return [given.get(word, literal(0)).label(f"{word}{suffix}") for word in _FIGURES]
+def _figures(newest: bool, suffix: str = "", **given: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    return [given.get(word, literal(0)).label(f"{word}{suffix}") for word in (_FIGURES_3 if newest else _FIGURES)]
 
 
-def _line_sums() -> Select[Any]:
+def _line_sums(newest: bool) -> Select[Any]:
     key = (LEDGER_LINE.c.attempt_id, LEDGER_LINE.c.kind, LEDGER_LINE.c.revision)
-    return select(
-        *key,
-        func.sum(LEDGER_LINE.c.list_nusd).label("list_nusd"),
-        func.sum(LEDGER_LINE.c.effective_nusd).label("effective_nusd"),
-    ).group_by(*key)
+    sums = [func.sum(LEDGER_LINE.c[word]).label(word) for word in ("list_nusd", "effective_nusd")]
+    if newest:
+        billed = func.coalesce(LEDGER_LINE.c.billed_nusd, LEDGER_LINE.c.effective_nusd)
+        sums.append(func.sum(billed).label("billed_nusd"))
+    return select(*key, *sums).group_by(*key)
 
 
 def _day(column: ColumnElement[int]) -> ColumnElement[int]:

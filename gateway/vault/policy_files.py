@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.core.errors import ConfigInvalid
+from gateway.settings import bundled
 
 ROUTES_FILE = "routes.yaml"
 LIMITS_FILE = "limits.yaml"
+PRICES_FILE = "prices.yaml"
+ALERTS_FILE = "alerts.yaml"
 MAX_POLICY_FILE_BYTES = 4 * 1024 * 1024
 RACY_NS = 2_000_000_000
 """A file changed less than this before it was looked at may change again within the same time stamp."""
@@ -37,15 +40,30 @@ def load_routes(config_dir: Path) -> PolicyText:
     content = _read(path)
     if content is None:
         raise ConfigInvalid(
-            f"{path}: there is no such file. Copy the one that ships with faregate (policies/{ROUTES_FILE}) there, "
-            "or set FAREGATE_CONFIG_DIR"
+            f"{path}: there is no such file. Copy {bundled('policies') / ROUTES_FILE} there and adapt it, or set "
+            "FAREGATE_CONFIG_DIR to the folder that has one"
         )
     return _decoded(path, content)
 
 
 def load_limits(config_dir: Path) -> PolicyText | None:
     """The text of `limits.yaml`, or None: nobody needs one. Raises ConfigInvalid as `load_routes`."""
-    path = config_dir / LIMITS_FILE
+    return _load(config_dir / LIMITS_FILE)
+
+
+def load_prices(config_dir: Path) -> PolicyText | None:
+    """The text of `prices.yaml`, or None, in the same way."""
+    return _load(config_dir / PRICES_FILE)
+
+
+def _load(path: Path) -> PolicyText | None:
+    content = _read(path)
+    return None if content is None else _decoded(path, content)
+
+
+def load_alerts(config_dir: Path) -> PolicyText | None:
+    """The text of `alerts.yaml`, or None: nobody needs one. Raises ConfigInvalid as `load_routes`."""
+    path = config_dir / ALERTS_FILE
     content = _read(path)
     return None if content is None else _decoded(path, content)
 

@@ -115,7 +115,23 @@ PLANTED: dict[str, tuple[Plant, set[str]]] = {
     ),
     "a line changed": (
         lambda c: c.execute(update(LEDGER_LINE).where(LEDGER_LINE.c.meter == "input").values(effective_nusd=9)),
-        {"rollup_is_not_sum_of_rows", "posting_is_not_sum_of_lines"},
+        {"rollup_is_not_sum_of_rows", "posting_is_not_sum_of_lines", "posting_differs"},
+    ),
+    "what a line was billed": (
+        lambda c: c.execute(update(LEDGER_LINE).where(LEDGER_LINE.c.meter == "input").values(billed_nusd=9)),
+        {"rollup_is_not_sum_of_rows", "posting_is_not_sum_of_lines", "posting_differs"},
+    ),
+    "which run a line is of": (
+        lambda c: c.execute(update(LEDGER_LINE).where(LEDGER_LINE.c.meter == "input").values(part="other")),
+        {"posting_differs"},
+    ),
+    "the currency of a line": (
+        lambda c: c.execute(update(LEDGER_LINE).values(currency="EUR", native_nano=1)),
+        {"posting_differs"},
+    ),
+    "what a posting spent from": (
+        lambda c: c.execute(update(POSTING).where(POSTING.c.takes != b"").values(takes=b"\x90")),
+        {"posting_differs"},
     ),
     "a posting changed": (
         lambda c: c.execute(update(POSTING).values(output_tokens=POSTING.c.output_tokens + 1)),

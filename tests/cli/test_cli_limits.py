@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from desk.world import World
@@ -64,9 +68,33 @@ def test_explain(world: World, remote: Command) -> None:
     assert "not known" in remote("limits", "explain", "search-bot").err
 
 
+def test_what_changes_calls_is_told(world: World, remote: Command) -> None:
+    remote("limits", "add", "short", "5USD/day", "--on-exceed", "cap_output", "--min-output", "9")
+    remote(
+        "limits",
+        "add",
+        "small",
+        "5USD/day",
+        "--on-exceed",
+        "downgrade",
+        "--downgrade-to",
+        "gpt",
+        "--scope",
+        "tag:env=prod",
+    )
+    listed = remote("limits", "list").out
+    assert "cap_output to 9 tokens at least" in listed
+    assert "downgrade to gpt" in listed
+    shown = remote("limits", "explain", "search-bot", "--tag", "env=prod").out
+    assert "enforced by downgrade to gpt" in shown
+    assert "give tag:env:prod" in remote("limits", "explain", "search-bot").out
+    assert "downgrade to gpt" not in remote("limits", "explain", "search-bot", "--tag", "env=dev", "--tag", "a=b").out
+    assert "name=value" in remote("limits", "explain", "search-bot", "--tag", "env").err
+
+
 def test_the_templates_can_be_pasted(remote: Command) -> None:
     lines = [line for line in remote("limits", "templates").out.split("\n") if line.startswith("faregate ")]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
         if "model=" not in line:
             done = remote(*shlex.split(line)[1:])
@@ -80,7 +108,8 @@ def test_the_templates_can_be_pasted(remote: Command) -> None:
         (["add", "x", "5USD/day", "--scope", "team"], 2, "team=growth"),
         (["add", "x", "5USD/day", "--scope", "team=a", "--scope", "team=b"], 2, "twice"),
         (["add", "x", "5USD/day", "--scope", "key=nobody"], 1, "keys list"),
-        (["add", "x", "5USD/day", "--on-exceed", "downgrade"], 1, "not there yet"),
+        (["add", "x", "5USD/day", "--on-exceed", "downgrade"], 1, "must name the model"),
+        (["add", "x", "5USD/day", "--min-output", "9"], 1, "is for on_exceed: cap_output"),
         (["set", "x"], 2, "Nothing to change"),
         (["show", "nothing"], 1, "no limit"),
         (["suspend", "--for", "1h", "--reason", "because"], 1, "Name a scope or a limit"),
@@ -99,3 +128,23 @@ def test_the_schema_of_each_file_can_be_printed(faregate: Command) -> None:
     assert json.loads(faregate("config", "schema", "limits").out)["title"] == "Faregate limits"
     assert json.loads(faregate("config", "schema").out)["title"] == "Faregate routes"
     assert faregate("config", "schema", "nothing").code == 2
+
+
+def test_an_error_of_a_command_without_a_server_is_told_once(tmp_path: Path) -> None:
+    """In a process of its own: pytest's handlers would take what a bare process prints."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAREGATE_")}
+    environment |= {
+        "FAREGATE_DATA_DIR": str(tmp_path / "data"),
+        "FAREGATE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli.main", "limits", "list"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("SQL did not answer") == 1
+    assert done.stderr.startswith("faregate: SQL did not answer")

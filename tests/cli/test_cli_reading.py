@@ -48,7 +48,7 @@ def test_spend_as_csv_is_for_machines_and_safe_in_a_spreadsheet(world: World, re
     assert {row["effective_usd"] for row in rows} == {"0.00065"}
     assert list(rows[0]) == [
         "team", "key", "calls", "errors", "input_tokens", "output_tokens", "effective_usd", "list_usd",
-        "estimated_usd", "unpriced_calls",
+        "estimated_usd", "unpriced_calls", "contracted_usd", "billed_usd", "prior_period_usd",
     ]  # fmt: skip
 
 

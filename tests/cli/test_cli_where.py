@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from desk.world import LOCAL_TOKEN, World
 
 from cli.conftest import Command, serving
@@ -239,3 +240,10 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None
         assert process.stderr is not None
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_the_module_and_the_console_script_know_the_same_commands() -> None:
+    asked = [sys.executable, "-m", "gateway.cli.main", "--help"]
+    shown = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout
+    known = {name for name, command in typer.main.get_group(app).commands.items() if not command.hidden}
+    assert known - set(shown.split()) == set()

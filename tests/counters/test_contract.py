@@ -185,3 +185,29 @@ async def test_spending_that_leaves_no_hope_wakes(engine: LimitEngine) -> None:
     blocked = engine.check(wants)
     assert blocked is not None
     assert blocked.by_spent
+
+
+async def test_a_hold_that_shrinks_wakes_and_its_end_gives_back_no_more_than_is_left(engine: LimitEngine) -> None:
+    wants = [want(10, 10)]
+    assert take_hold(engine, 1, wants)
+    less = [want(6, 10)]
+    waiting = asyncio.create_task(engine.freed(less, 5.0))
+    await asyncio.sleep(0)
+    engine.apply(shrink(1, [spent(wants[0].take, 5)]), make_id(1))
+    await asyncio.sleep(0)
+    assert not waiting.done(), "five are not six"
+    engine.apply(shrink(1, [spent(wants[0].take, 1)]), make_id(1))
+    assert await waiting
+    assert take_hold(engine, 2, less)
+    finish(engine, 1, wants, 4)
+    assert engine.standing("b|k|day") == (4, 6)
+    assert engine.used(["b|k|day"]) == 10
+
+
+def test_what_is_used_is_spent_held_or_counted_ahead(engine: LimitEngine) -> None:
+    held, counted = want(3, 10, counter="a|k|day"), want(2, 10, counter="b|k|day")
+    assert take_hold(engine, 1, [held])
+    engine.count([counted])
+    assert engine.used(["a|k|day", "b|k|day", "c|k|day"]) == 5
+    finish(engine, 1, [held], 1)
+    assert engine.used(["a|k|day", "b|k|day"]) == 3

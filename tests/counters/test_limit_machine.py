@@ -1,7 +1,8 @@
 """Limits, counters and the fold as one machine, over a simulated disk and clock, against a model of forty lines.
 
-Calls hold, shrink, settle, are voided or end by estimate; the worker crashes, also in the middle of an append, and is
-started again from checkpoint and journal; limits change and grow for a time; the clock leaps. At every step: no grant
+Calls hold, shrink, settle, are voided or end by estimate; those that do not fit are capped to what is left or go on
+with a cheaper model's hold; the worker crashes, also in the middle of an append, and is started again from checkpoint
+and journal; limits change and grow for a time; the clock leaps. At every step: no grant
 that the model has no room for (an overspend), no refusal that it has (a false denial: limit − spent − held ≥ hold), and
 nothing held that no open hold holds (a leak).
 
@@ -181,8 +182,9 @@ class LimitMachine(RuleBasedStateMachine):
         tokens=st.integers(0, 25),
         dispatched=st.booleans(),
         fate=st.sampled_from(("goes on",) * 8 + ("torn", "written")),
+        action=st.sampled_from(("block", "block", "cap", "downgrade")),
     )
-    def call(self, key: str, user: str, nusd: int, tokens: int, dispatched: bool, fate: str) -> object:
+    def call(self, key: str, user: str, nusd: int, tokens: int, dispatched: bool, fate: str, action: str) -> object:
         caller, model, now_ms = Caller(KEYS[key], user), self.model, self.now_ms
         rate = self.wants.admit(KEYS[key], "m", now_ms, caller)
         self.agree(rate, key, user, ADMITTED)
@@ -197,8 +199,11 @@ class LimitMachine(RuleBasedStateMachine):
         wants = list(self.wants.reserve(KEYS[key], now_ms, nusd, tokens, caller))
         self.agree(wants, key, user, RESERVED)
         if self.decide(wants, key, user) is not None:
-            self.append(settle(number, counts, ts_ms=now_ms), call_id)
-            return multiple()
+            smaller = None if action == "block" else self.smaller(action, wants, key, user, nusd, tokens)
+            if smaller is None:
+                self.append(settle(number, counts, ts_ms=now_ms), call_id)
+                return multiple()
+            wants = smaller
         record = hold(number, wants, counts, ts_ms=now_ms)
         if fate == "torn":  # the worker dies while it writes: nothing was believed, nothing was sent
             model.spent.subtract(counted)
@@ -215,6 +220,28 @@ class LimitMachine(RuleBasedStateMachine):
         if dispatched:
             self.append(Dispatch(now_ms, record.attempt_id), call_id)
         return number
+
+    def smaller(
+        self, action: str, wants: Sequence[Want], key: str, user: str, nusd: int, tokens: int
+    ) -> list[Want] | None:
+        """What a call wants that does not fit as it is: a cap takes what is left of every limit in the way and then
+        fits; another model costs half, and may not fit either."""
+        most = {Unit.USD: nusd, Unit.TOKENS: tokens}
+        if action == "downgrade":
+            most = {unit: amount // 2 for unit, amount in most.items()}
+        for want in wants if action == "cap" else ():
+            blocked = self.engine.check((want,)) if want.enforced else None
+            if blocked is not None:
+                room = want.limit.amount - blocked.spent - blocked.reserved
+                assert room == self.model.room(want.limit.id, key, user, self.now_ms), "the room that a cap goes by"
+                most[want.limit.unit] = min(most[want.limit.unit], room)
+        if min(most.values()) < 0:
+            return None
+        caller = Caller(KEYS[key], user)
+        made = list(self.wants.reserve(KEYS[key], self.now_ms, most[Unit.USD], most[Unit.TOKENS], caller))
+        blocked = self.decide(made, key, user)
+        assert blocked is None or action == "downgrade", "a cap fits"
+        return made if blocked is None else None
 
     def decide(self, wants: Sequence[Want], key: str, user: str) -> object:
         """The engine's verdict, which must be the model's: blocked if and only if there is no room."""

@@ -17,11 +17,14 @@ from tests.counters.examples import NOW_MS, correct, finish, make_id, spent, tak
 class Call:
     """A call as the path runs one: reserve, wait while only holds are in the way, run until told to end."""
 
-    def __init__(self, engine: MemoryEngine, number: int, wants: list[Want], wait_s: float = 5.0) -> None:
+    def __init__(
+        self, engine: MemoryEngine, number: int, wants: list[Want], wait_s: float = 5.0, sent_away: int = 0
+    ) -> None:
         self.engine = engine
         self.number = number
         self.wants = wants
         self.wait_s = wait_s
+        self.sent_away = sent_away
         self.woken = 0
         self.task = asyncio.create_task(self._reserve())
 
@@ -36,7 +39,7 @@ class Call:
             left_s = deadline - loop.time()
             if blocked.by_spent or left_s <= 0:
                 return refusal_for(blocked, NOW_MS).code
-            self.woken += await self.engine.freed(self.wants, left_s)
+            self.woken += await self.engine.freed(self.wants, left_s, self.sent_away)
 
     def end(self, amount: int) -> None:
         finish(self.engine, self.number, self.wants, amount)
@@ -98,6 +101,26 @@ async def test_first_come_first_served_and_nobody_woken_in_vain() -> None:
         await turns()
         assert [call.waits for call in others] == [False] * (number + 1) + [True] * (4 - number)
     assert [call.woken for call in others] == [1] * 5
+
+
+async def test_who_was_sent_away_before_stands_in_front() -> None:
+    """In the order of arrival among those who were as often; a smaller one behind does not pass."""
+    engine = MemoryEngine()
+    first = Call(engine, 0, [want(10, 10)])
+    await turns()
+    ranks = {1: 0, 2: 1, 3: 2, 4: 1, 5: 0, 6: 2}
+    calls = {number: Call(engine, number, [want(10, 10)], sent_away=rank) for number, rank in ranks.items()}
+    await turns()
+    running, order = first, []
+    for _ in ranks:
+        running.end(0)
+        await turns()
+        (number,) = [number for number, call in calls.items() if not call.waits and number not in order]
+        order.append(number)
+        running = calls[number]
+    assert order == [3, 6, 2, 4, 1, 5]
+    running.end(0)
+    assert engine.open_holds() == engine.waiting() == 0
 
 
 async def test_one_release_wakes_as_many_as_fit() -> None:

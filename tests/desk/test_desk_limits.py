@@ -96,7 +96,9 @@ async def test_a_limit_is_made_shown_changed_and_removed(world: World, admin: As
         ({"limit": "5USD/month", "scope": {"tenant": "x"}}, "scope"),
         ({"limit": "5USD/month", "scope": {"org": "elsewhere"}}, "scope"),
         ({"limit": "5USD/month", "scope": {"key": "AAAAAAAAAAAA"}}, "scope"),
-        ({"limit": "5USD/month", "on_exceed": "downgrade"}, "on_exceed"),
+        ({"limit": "5USD/month", "on_exceed": "explode"}, "on_exceed"),
+        ({"limit": "5USD/month", "on_exceed": "downgrade"}, "downgrade_to"),
+        ({"limit": "5USD/month", "on_exceed": "cap_output", "hold": "estimate"}, "hold"),
         ({"limit": "60/min", "scope": {"provider": "openai"}}, "scope"),
         ({"limit": "5USD/month", "max_values": 5}, "max_values"),
         ({"limit": "5USD/month", "windw": "day"}, "windw"),
@@ -105,6 +107,23 @@ async def test_a_limit_is_made_shown_changed_and_removed(world: World, admin: As
 async def test_a_mistake_is_a_400_that_names_the_member(admin: Asking, body: dict[str, object], param: str) -> None:
     answer = await admin.post(LIMITS, body)
     assert (answer.status, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_a_limit_that_changes_calls_over_http(filed: World) -> None:
+    admin = filed.asking(filed.app(), "admin")
+    body = {"name": "large", "limit": "5USD/month", "on_exceed": "downgrade", "downgrade_to": "gtp"}
+    refused = await admin.post(LIMITS, body)
+    assert (refused.status, refused.json()["error"]["param"]) == (400, "downgrade_to")
+    assert "Did you mean 'gpt'?" in refused.json()["error"]["message"]
+    made = await admin.post(LIMITS, {**body, "downgrade_to": "gpt"})
+    assert (made.status, made.json()["limit"]["downgrade_to"], made.json()["limit"]["min_output"]) == (201, "gpt", None)
+    kept = (await admin.patch(f"{LIMITS}/large", {"limit": "6USD/month"})).json()["limit"]
+    assert (kept["on_exceed"], kept["downgrade_to"]) == ("downgrade", "gpt")
+    capped = (await admin.patch(f"{LIMITS}/large", {"on_exceed": "cap_output", "min_output": 9})).json()["limit"]
+    assert (capped["on_exceed"], capped["downgrade_to"], capped["min_output"]) == ("cap_output", None, 9)
+    blocks = (await admin.patch(f"{LIMITS}/large", {"on_exceed": "block"})).json()["limit"]
+    assert (blocks["on_exceed"], blocks["min_output"]) == ("block", None)
+    assert (await admin.patch(f"{LIMITS}/large", {"on_exceed": "downgrade"})).status == 400
 
 
 async def test_a_limit_keeps_its_counters(admin: Asking) -> None:

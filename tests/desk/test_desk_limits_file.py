@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from desk.world import ROUTED
+from gateway.core.caller import RequiredTags
 from gateway.core.errors import ConfigInvalid
 from gateway.desk.limits_file import with_limits
+from gateway.routing.policy_bytes import decode_policy, encode_policy
 
 HEAD = "limits:\n  a:\n    limit: 5USD/day\n"
 
@@ -23,8 +25,20 @@ HEAD = "limits:\n  a:\n    limit: 5USD/day\n"
         (f"{HEAD}    scope: {{provider: opnai}}\n", "there is no provider 'opnai'. Did you mean 'openai'?"),
         (f"{HEAD}    scope: {{model: gtp}}\n", "there is no model 'gtp'. Did you mean 'gpt'?"),
         (f"{HEAD}    scope: {{deployment: x/y}}\n", "has no provider that is there"),
+        (f"{HEAD}    on_exceed: downgrade\n    downgrade_to: gtp\n", "limits.yaml:5: limit a: downgrade_to: there"),
+        (f"{HEAD}    on_exceed: downgrade\n    downgrade_to: gpt\n    scope: {{model: gpt}}\n", "is the model that"),
+        (f"{HEAD}    on_exceed: downgrade\n", "limits.yaml:2: limit a: downgrade_to: must name the model"),
+        (f"{HEAD}    on_exceed: cap_output\n    min_output: few\n", "limit a: min_output: must be a whole number"),
         ("limits:\n  a:\n    limit: 5USD/day\n    scope: [team]\n", "must be a mapping"),
         ("limits:\n  a:\n    limit: 5USD/day\n    max_values: many\n    scope: {user: each}\n", "limit a: max_values"),
+        ("tags:\n  rollup: [a]\n", "limits.yaml:2: tags has no 'rollup'. Did you mean 'rollups'?"),
+        ("tags:\n  rollups: [a, 'b=c']\n", "limits.yaml:2: tags: rollups: 'b=c' cannot be a tag's name"),
+        ("tags:\n  rollups: feature\n", "tags: rollups must be a list"),
+        ("tags:\n  required:\n    growth: {tags: []}\n", "limits.yaml:3: tags: required: 'growth' names no tags"),
+        ("tags:\n  required:\n    growth: {tags: [a], mode: on}\n", "mode must be text"),
+        ("tags:\n  required:\n    growth: {tags: [a], mode: deny}\n", "mode cannot be 'deny'. Use block or dry_run"),
+        ("tags:\n  required:\n    '*': {tags: [a]}\n", "'*' is no team. Name one, or each"),
+        ("tags:\n  required:\n    growth: {tag: [a]}\n", "has no 'tag'. Did you mean 'tags'?"),
         ("limit:\n  a: {}\n", "unknown section 'limit'. Did you mean 'limits'?"),
         ("limits:\n  a:\n    limit: 5USD/day\n  a:\n    limit: 6USD/day\n", "'a' is there twice"),
         ("limits: [\n", "is not YAML"),
@@ -46,6 +60,30 @@ def test_dates_need_no_quotes_and_a_model_under_a_wildcard_is_one(tmp_path: Path
     assert (found.increase_until_ms, found.alerts) == (1_798_070_400_000, (50,))
 
 
+def test_tags_are_compiled_into_the_policy(tmp_path: Path) -> None:
+    (tmp_path / "limits.yaml").write_text(
+        "tags:\n  rollups: [feature, env]\n  required:\n    growth: {tags: [feature], mode: block}\n"
+        "    each: {tags: [env, env]}\n"
+    )
+    policy = with_limits(ROUTED, tmp_path)
+    assert policy.tags.rollups == ("feature", "env")
+    assert policy.tags.required == (RequiredTags("*", ("env",)), RequiredTags("growth", ("feature",), refuses=True))
+    assert policy.hash != ROUTED.hash
+    assert decode_policy(encode_policy(policy), policy.revision) == policy
+
+
+def test_limits_that_change_calls_are_read(tmp_path: Path) -> None:
+    (tmp_path / "limits.yaml").write_text(
+        f"{HEAD}    on_exceed: downgrade\n    downgrade_to: openai/new\n    scope: {{model: gpt}}\n"
+        "  b:\n    limit: 5USD/day\n    on_exceed: cap_output\n    min_output: 9\n"
+    )
+    found = with_limits(ROUTED, tmp_path).limits
+    assert [(one.on_exceed, one.downgrade_to, one.min_output) for one in found] == [
+        ("downgrade", "openai/new", 0),
+        ("cap_output", "", 9),
+    ]
+
+
 def test_the_shipped_file_and_its_schema_are_valid(tmp_path: Path) -> None:
     """`python -m gateway.limits.schema > policies/limits.schema.json` writes the schema."""
     import jsonschema
@@ -63,7 +101,7 @@ def test_the_shipped_file_and_its_schema_are_valid(tmp_path: Path) -> None:
     )
     jsonschema.Draft202012Validator(limits_schema()).validate(yaml.safe_load(shown))
     (tmp_path / "limits.yaml").write_text(shown.replace("gpt-4o-mini", "gpt"))
-    assert len(with_limits(ROUTED, tmp_path).limits) == 8
+    assert len(with_limits(ROUTED, tmp_path).limits) == 10
 
 
 def _is_yaml(line: str) -> bool:

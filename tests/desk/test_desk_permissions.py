@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
 
 from desk.asking import Asking
+from desk.away import Away
 from desk.world import LOCAL_TOKEN, World
 from gateway.core.caller import GRANTS, Permission, Role, permits
+from gateway.desk.app import create_desk_app
 from gateway.desk.guard import GuardedRoute
-from gateway.desk.parts import LOCAL_HEADER
+from gateway.desk.parts import LOCAL_HEADER, CorrectionParts, PriceParts
 
 FILLED = {"id": "nothing", "name": "nothing"}
 ROLES = [None, *Role]
+
+
+@pytest.fixture
+def app(world: World) -> FastAPI:
+    """A desk with every route there is; what stands behind prices and corrections is away."""
+    away = Away()
+    prices = PriceParts(away, away, lambda sheets: world.files.compile(), ("openai",))
+    parts = replace(world.parts(), prices=prices, corrections=CorrectionParts(away, away, away))
+    return create_desk_app(parts)
 
 
 def routes_of(app: FastAPI) -> list[GuardedRoute]:
@@ -39,6 +51,8 @@ def test_public_routes_are_exactly_these(app: FastAPI) -> None:
         ("GET", "/"),
         ("GET", "/docs"),
         ("GET", "/openapi.json"),
+        ("GET", "/alerts/pause"),
+        ("POST", "/alerts/pause"),
         ("GET", "/ui/sign-in"),
         ("POST", "/ui/sign-in"),
         ("POST", "/ui/sign-out"),
@@ -184,3 +198,10 @@ async def test_other_methods_are_refused(app: FastAPI, admin: Asking, method: st
     answer = await admin.send(method, "/admin/v1/keys", headers={"x-http-method-override": "POST"})
     assert answer.status == 405
     assert "GET" in answer.header("allow") or "POST" in answer.header("allow")
+
+
+def test_every_part_of_the_desk_is_walked_through_here(app: FastAPI) -> None:
+    asked = {route.row.permission for route in routes_of(app)}
+    elsewhere = {Permission.CALL_MODELS, Permission.READ_METRICS, Permission.WRITE_PROMPTS}
+    planned = {Permission.READ_CONTENT, Permission.READ_AUDIT}
+    assert asked | elsewhere | planned == set(Permission)

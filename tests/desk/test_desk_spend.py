@@ -44,7 +44,9 @@ async def test_one_call_in_full(filled: World, app: FastAPI) -> None:
     call = answer.json()
     # 1000 × 0.25 USD/M + 200 × 2 USD/M
     list_price = {"usd": "0.00065", "nano_usd": 650_000}
-    assert call["cost"] == {"state": "priced", **list_price, "list": list_price}
+    assert call["cost"] == {
+        "state": "priced", **list_price, "list": list_price, "contracted": list_price, "billed": list_price,
+    }  # fmt: skip
     assert call["usage"] == {"input_tokens": 1_000, "output_tokens": 200}
     assert call["deployment"] == "openai/gpt-5-mini"
     attempt = call["attempts"][0]
@@ -63,7 +65,7 @@ async def test_one_call_in_full(filled: World, app: FastAPI) -> None:
 async def test_an_unpriced_call_costs_null_and_not_zero(filled: World, app: FastAPI) -> None:
     call = (await filled.asking(app, "data").get(f"/v1/requests/{id_of(filled, 3)}")).json()
     nothing = {"usd": None, "nano_usd": None}
-    assert call["cost"] == {"state": "unpriced", **nothing, "list": nothing}
+    assert call["cost"] == {"state": "unpriced", **nothing, "list": nothing, "contracted": nothing, "billed": nothing}
     assert call["attempts"][0]["lines"][0]["rate_usd"] is None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from fastapi import FastAPI
 
+from desk.alert_fakes import MemoryAlerts, Remembering
 from desk.asking import Asking
 from desk.fakes import Clock, Entropy, MemoryConfig, MemoryLedger, Publisher, make_ring
 from desk.limit_fakes import Standings
@@ -20,7 +21,7 @@ from gateway.core.caller import Role
 from gateway.core.config import Deployment, ModelRoute, Policy, ProviderSettings
 from gateway.core.errors import ConfigInvalid
 from gateway.desk.app import create_desk_app
-from gateway.desk.parts import DeskParts
+from gateway.desk.parts import AlertParts, DeskParts
 from gateway.settings import Settings
 from gateway.vault.keyring import MemoryKeyRing
 from gateway.vault.sessions import Sessions
@@ -98,6 +99,7 @@ class World:
             console=self.console,
             watch_files=self.watch_files,
             standings=self.standings,
+            alerts=AlertParts(MemoryAlerts(), Remembering(), b"p" * 32),
         )
 
     async def add_key(self, name: str, role: Role = Role.DATA, team: str = "", org: str = "default") -> KeyView:

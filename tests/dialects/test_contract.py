@@ -53,6 +53,17 @@ def test_a_body_that_need_not_change_is_the_same_object(surface: Surface) -> Non
 
 
 @parametrised
+def test_a_limit_to_the_output_is_one_that_is_read_back(surface: Surface) -> None:
+    body = example(surface).body
+    head = surface.read_head(body)
+    limited = surface.with_output_limit(body, 64)
+    assert limited is not None or not head.output_expected
+    if limited is not None and head.output_expected:
+        assert surface.read_head(limited).max_output_tokens == 64
+        assert surface.read_head(limited).choices == head.choices
+
+
+@parametrised
 def test_only_the_model_changes(surface: Surface) -> None:
     body = example(surface).body.replace(b'"stream":true', b'"stream":false')
     sent = surface.upstream_body(body, surface.read_head(body), "vendor/other")

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dialects.examples import compact
+from gateway.core.quirks import Quirks
 from gateway.dialects.discover import discover
 
 CHAT = discover()["chat.completions"]
@@ -75,3 +77,37 @@ def test_all_other_members_keep_bytes_and_order(more: dict[str, Any], stream: bo
         for name, raw in before.items():
             if name != "model":
                 assert bytes(after[name]) == bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("surface", "given", "limited"),
+    [
+        ("chat.completions", {}, {"max_completion_tokens": 7}),
+        ("chat.completions", {"max_tokens": 9}, {"max_tokens": 7}),
+        ("chat.completions", {"max_tokens": None}, {"max_tokens": None, "max_completion_tokens": 7}),
+        (
+            "chat.completions",
+            {"max_completion_tokens": 9, "max_tokens": 8},
+            {"max_completion_tokens": 7, "max_tokens": 7},
+        ),
+        (
+            "chat.completions",
+            {"max_completion_tokens": 9, "max_tokens": 5},
+            {"max_completion_tokens": 7, "max_tokens": 5},
+        ),
+        ("completions", {}, {"max_tokens": 7}),
+        ("completions", {"max_tokens": 9}, {"max_tokens": 7}),
+    ],
+)
+def test_an_output_limit_is_written_where_the_caller_wrote_one_and_nothing_else_changes(
+    surface: str, given: dict[str, object], limited: dict[str, object]
+) -> None:
+    whole = {"model": "m", "holo": [1.50, {"b": 1, "a": 2}], **given, "stop": "\u00e9"}
+    body = msgspec.json.encode(whole)
+    made = discover()[surface].with_output_limit(body, 7)
+    assert made is not None
+    assert msgspec.json.decode(made) == whole | limited
+    assert b"1.5" in made
+    refuses = Quirks(refused=tuple(limited))
+    assert discover()[surface].with_output_limit(body, 7, refuses) is None, "it would not be told"
+    assert discover()[surface].with_output_limit(body, 7, Quirks(renamed=(("max_tokens", "longest"),))) == made

@@ -165,6 +165,13 @@ def test_later_fields_replace_earlier_ones() -> None:
     assert merge_usage(early, late) == usage(10, 7, total_tokens=17, details={"cached_tokens": 4, "audio_tokens": 2})
 
 
+def test_a_running_total_does_not_fall() -> None:
+    """Some servers end a stream with a usage of zeros: that does not make it free."""
+    whole = usage(10, 7, total_tokens=17, details={"cached_tokens": 4})
+    assert merge_usage(whole, usage(0, 0, total_tokens=0, details={"cached_tokens": 0})) == whole
+    assert merge_usage(whole, usage(10, 8, total_tokens=18)) == {**whole, "completion_tokens": 8, "total_tokens": 18}
+
+
 counts = st.integers(0, 10**6)
 
 

@@ -28,4 +28,10 @@ def test_a_member_takes_whatever_the_path_tells_it(make: type[Metrics]) -> None:
             )  # fmt: skip
     metrics.refused_before_identified("invalid_api_key")
     for bound, cost in ((0, 0), (1, 10**12), (10**12, 1)):
-        metrics.hold_settled(bound, cost)
+        metrics.hold_settled("p/m", bound, cost)
+        metrics.hold_shrunk("p/m")
+        metrics.overshot("limit", bound)
+        metrics.call_changed("limit", "downgrade")
+        metrics.usage_unknown("p/m", 2)
+        metrics.cost_compared("p/m", gap=cost > bound)
+        metrics.tag_missing("feature", refused=True)

@@ -70,13 +70,51 @@ def test_refusals_before_a_key_was_known() -> None:
 
 def test_holds_and_the_alarm_that_must_stay_zero() -> None:
     metrics = PrometheusMetrics()
-    metrics.hold_settled(1000, 70)
-    metrics.hold_settled(70, 70)
-    metrics.hold_settled(1000, 0)
+    metrics.hold_settled("p/m", 1000, 70)
+    metrics.hold_settled("p/m", 70, 70)
+    metrics.hold_settled("p/m", 1000, 0)
     assert value(metrics, "faregate_bound_violations_total") == 0
-    assert value(metrics, "faregate_hold_overestimate_ratio_count") == 2
-    metrics.hold_settled(69, 70)
+    assert value(metrics, "faregate_hold_overestimate_ratio_count", deployment="p/m") == 2
+    metrics.hold_settled("p/other", 69, 70)
     assert value(metrics, "faregate_bound_violations_total") == 1
+
+
+def test_how_much_is_held_for_what_things_cost_can_be_read_as_quantiles_by_deployment() -> None:
+    metrics = PrometheusMetrics()
+    for ratio in range(1, 101):
+        metrics.hold_settled("p/m", ratio * 1000, 1000)
+    metrics.hold_settled("q/m", 10**12, 1)
+    name = "faregate_hold_overestimate_ratio_quantile"
+    assert 50 <= value(metrics, name, deployment="p/m", quantile="0.5") <= 50 * 1.25
+    assert 95 <= value(metrics, name, deployment="p/m", quantile="0.95") <= 95 * 1.25
+    assert value(metrics, name, deployment="q/m", quantile="0.5") == 1600, "the last edge: there is no larger one"
+
+
+def test_what_limits_did_by_their_ids() -> None:
+    metrics = PrometheusMetrics(max_series=2)
+    metrics.overshot("est", 30)
+    metrics.overshot("est", 12)
+    metrics.call_changed("est", "downgrade")
+    watched = {"a": 3, "b": 1, "c": 2, "d": 5}
+    metrics.watch_refusals(lambda: watched)
+    assert value(metrics, "faregate_estimate_overshoots_total", limit="est") == 2
+    assert value(metrics, "faregate_estimate_overshoot_nusd_total", limit="est") == 42
+    assert value(metrics, "faregate_calls_changed_total", limit="est", action="downgrade") == 1
+    refused = {labels: n for (name, labels), n in samples(metrics).items() if name == "faregate_would_refuse_total"}
+    assert refused == {(("limit", "a"),): 3, (("limit", "b"),): 1, (("limit", "other"),): 7}, "bounded, none lost"
+
+
+def test_what_providers_told_that_we_do_not_know_or_reckon_otherwise() -> None:
+    metrics = PrometheusMetrics()
+    metrics.usage_unknown("p/m", 2)
+    metrics.usage_unknown("p/m", 1)
+    for gap in (False, True, False):
+        metrics.cost_compared("p/m", gap)
+    metrics.tag_missing("feature", refused=False)
+    assert value(metrics, "faregate_unknown_usage_members_total", deployment="p/m") == 3
+    assert value(metrics, "faregate_reported_costs_total", deployment="p/m") == 3
+    assert value(metrics, "faregate_reported_cost_gaps_total", deployment="p/m") == 1
+    assert value(metrics, "faregate_tags_missing_total", tag="feature", outcome="dry_run") == 1
 
 
 def test_a_gauge_is_read_when_asked_for() -> None:
@@ -104,6 +142,8 @@ def test_through_wildcards_callers_cannot_grow_it_without_bound(asked: list[tupl
     metrics = PrometheusMetrics(max_series=5)
     for name, provider in asked:
         ended(metrics, model=f"any/{name}", deployment=f"{provider}/{name}" if provider else "", effective_nusd=None)
+        if provider:
+            metrics.hold_settled(f"{provider}/{name}", 2, 1)
     known = samples(metrics)
     models = {labels for _, pairs in known for key, labels in pairs if key == "model"}
     deployments = {labels for _, pairs in known for key, labels in pairs if key == "deployment"}

@@ -280,6 +280,7 @@ class CountingMetrics:
         self.ended: list[dict[str, object]] = []
         self.refused: list[str] = []
         self.holds: list[tuple[int, int]] = []
+        self.told: list[tuple[object, ...]] = []
 
     def call_ended(self, **facts: object) -> None:
         self.ended.append(facts)
@@ -289,5 +290,23 @@ class CountingMetrics:
     def refused_before_identified(self, code: str) -> None:
         self.refused.append(code)
 
-    def hold_settled(self, bound_nusd: int, effective_nusd: int) -> None:
+    def hold_settled(self, deployment: str, bound_nusd: int, effective_nusd: int) -> None:
         self.holds.append((bound_nusd, effective_nusd))
+
+    def hold_shrunk(self, deployment: str) -> None:
+        self.told.append(("hold_shrunk", deployment))
+
+    def overshot(self, limit_id: str, nusd: int) -> None:
+        self.told.append(("overshot", limit_id, nusd))
+
+    def call_changed(self, limit_id: str, action: str) -> None:
+        self.told.append(("call_changed", limit_id, action))
+
+    def usage_unknown(self, deployment: str, members: int) -> None:
+        self.told.append(("usage_unknown", deployment, members))
+
+    def cost_compared(self, deployment: str, gap: bool) -> None:
+        self.told.append(("cost_compared", deployment, gap))
+
+    def tag_missing(self, tag: str, refused: bool) -> None:
+        self.told.append(("tag_missing", tag, refused))

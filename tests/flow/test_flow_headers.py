@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flow.laws import lawful
-from flow.scripts import GOOD, completion, refusal, stream, whole
+from flow.scripts import GOOD, budget, completion, refusal, requests_per_minute, stream, tokens_per_day, whole
 from flow.virtual_time import play
 from flow.world import World, chat
 from gateway.core.ids import CALL, parse_id, print_id
@@ -178,3 +178,34 @@ def test_metrics_hear_of_each_call_once() -> None:
         assert world.metrics.holds == [(world.records(Hold)[0].bound_nusd, 70)]
 
     play(called())
+
+
+def test_token_limits_are_told_with_every_answer_and_once() -> None:
+    async def told() -> None:
+        day = tokens_per_day(1000)
+        world = World([whole()], limits=(day, requests_per_minute(9)))
+        call = await world.call()
+        header = call.exchange.header
+        (hold,) = [record for record in world.records() if type(record).__name__ == "Hold"]
+        assert header("x-ratelimit-limit-tokens") == "1000"
+        assert header("x-ratelimit-remaining-tokens") == str(1000 - hold.takes[0].amount)
+        assert (header("x-ratelimit-limit-requests"), header("x-ratelimit-remaining-requests")) == ("9", "8")
+        assert header("x-ratelimit-reset-tokens") is not None
+        refused = (
+            await world.call(chat("fast", max_tokens=100, messages=[{"role": "user", "content": "x" * 900}]))
+        ).exchange
+        assert refused.header("x-ratelimit-limit-tokens") == "1000"
+        assert refused.header("x-ratelimit-remaining-requests") == "7"
+        lawful(world)
+
+    play(told())
+
+
+def test_no_limit_no_headers() -> None:
+    async def silent() -> None:
+        world = World([whole()], limits=(budget(10**6),))
+        call = await world.call()
+        assert call.exchange.head is not None
+        assert not [name for name, _ in call.exchange.head.headers if b"ratelimit" in name]
+
+    play(silent())

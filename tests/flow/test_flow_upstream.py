@@ -154,7 +154,7 @@ def test_a_refusal_by_the_provider_is_the_callers_to_see_byte_for_byte(status: i
         assert ended.exchange.header("retry-after") == "7"
         assert ended.exchange.header("x-upstream-request-id") == "up-7"
         assert ended.exchange.header("x-upstream-ratelimit-limit-requests") == "9"
-        assert ended.exchange.header("x-ratelimit-limit-requests") is None, "it is our account there, not the caller's"
+        assert ended.exchange.header("x-ratelimit-limit-requests") == "9", "kept, as the caller's key has no such limit"
         assert ended.exchange.header("set-cookie") is ended.exchange.header("server") is None
         assert (world.settle.outcome, world.settle.status, world.settle.error_code) == (
             "error", status, f"upstream_{REFUSED_FOR[status]}",
@@ -300,3 +300,32 @@ def test_a_reply_that_is_no_stream_after_heartbeats_is_told_inside_the_stream() 
         lawful(world)
 
     play(called())
+
+
+def test_what_a_usage_says_that_nobody_reads_is_counted() -> None:
+    async def counted() -> None:
+        world = World([whole(0.01, completion({**USAGE, "holo_tokens": 3, "more": {}}))])
+        assert (await world.call()).status == 200
+        assert world.end.unknown_usage == ("holo_tokens", "more")
+        assert world.metrics.told == [("usage_unknown", "cancels/gpt-test", 2)]
+        lawful(world)
+
+    play(counted())
+
+
+@pytest.mark.parametrize(("reported_usd", "gap"), [("0.00000007", False), ("0.000000071", True), ("0.000000069", True)])
+def test_what_a_provider_says_it_cost_is_compared_with_our_price(reported_usd: str, gap: bool) -> None:
+    async def compared() -> None:
+        world = World([whole(0.01, completion({**USAGE, "cost": float(reported_usd)}))])
+        policy = world.services.configuration.policy
+        vendor = msgspec.structs.replace(policy.providers["cancels"], kind="openrouter")
+        sheets = {**policy.sheets, "openrouter/gpt-test": policy.sheets["openai/gpt-test"]}
+        world.services.configuration.policy = msgspec.structs.replace(  # type: ignore[misc]
+            policy, providers={**policy.providers, "cancels": vendor}, sheets=sheets
+        )
+        assert (await world.call()).status == 200
+        assert world.end.effective_nusd == COST_NUSD
+        assert world.metrics.told == [("cost_compared", "cancels/gpt-test", gap)]
+        lawful(world)
+
+    play(compared())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 from vault.fakes import Chance, peppers, record
 
 from flow.fakes import (
@@ -41,6 +42,7 @@ from gateway.flow.services import PathSettings, Services
 from gateway.limits.wants import Wants
 from gateway.policies import allowed_models
 from gateway.providers.discover import discover as discover_providers
+from gateway.providers.row import ProviderRow
 from gateway.vault.keyring import MemoryKeyRing
 
 SECRET = "sk-upstream-0123456789-do-not-show"
@@ -48,6 +50,11 @@ INPUT_NUSD, OUTPUT_NUSD = 2, 10
 MAX_OUTPUT = 100
 SURFACES = discover_surfaces()
 PROVIDERS = discover_providers()
+TELLS_PROMPT_FIRST = {
+    kind: msgspec.structs.replace(row, quirks=msgspec.structs.replace(row.quirks, tells_prompt_first=True))
+    for kind, row in PROVIDERS.items()
+}
+"""As if every provider were known for it."""
 PEPPERS = peppers()
 WHO = ("app", "narrow", "paused", "expired", "boss", "scrape", "stranger")
 MINTED = {name: PEPPERS.mint(Chance(number), "live") for number, name in enumerate(WHO, 1)}
@@ -162,6 +169,7 @@ class World:
     refuse: Sequence[type] = ()
     fresh_ms: int = NOW_MS
     settings: dict[str, Any] = field(default_factory=dict)
+    providers: dict[str, ProviderRow] = field(default_factory=lambda: PROVIDERS)
     guards: tuple[Any, ...] = (allowed_models.MEMBER,)
     events: list[Event] = field(default_factory=list)
     calls: list[Ended] = field(default_factory=list)
@@ -182,7 +190,7 @@ class World:
             wants=Wants(),
             upstream=self.upstream,
             surfaces=SURFACES,
-            providers=PROVIDERS,
+            providers=self.providers,
             guards=self.guards,
             composer=AsSent(),
             recall=nothing.MEMBER,

@@ -127,8 +127,8 @@ def test_sums_by_org_team_key_model_and_day() -> None:
     found = audit(entries(history))
     assert found.clean
     assert found.spend == {
-        key: Spend(1, 5, 5, 0, 0, 1, 2),
-        SpendKey("acme", "team-a", "k1", "m-1", "1970-01-02"): Spend(2, 5, 5, 5, 1, 2, 4),
+        key: Spend(1, 5, 5, 0, 0, 1, 2, 5),
+        SpendKey("acme", "team-a", "k1", "m-1", "1970-01-02"): Spend(2, 5, 5, 5, 1, 2, 4, 5),
     }
     assert spend_day(1_763_942_400_000) == "2025-11-24"
 

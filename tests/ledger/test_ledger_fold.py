@@ -7,7 +7,7 @@ from ledger_script import Script, name_id, records
 
 from gateway.core.errors import JournalUnreadable
 from gateway.core.records import Handover, Stat
-from gateway.ledger.fold import KEPT_ANOMALIES, REMEMBERED_CALLS, Books
+from gateway.ledger.fold import KEPT_ANOMALIES, REMEMBERED_CALLS, REMEMBERED_CORRECTIONS, Books
 
 
 def run(script: str) -> Books:
@@ -225,9 +225,9 @@ def test_memory_of_settled_calls_and_of_anomalies_is_bounded() -> None:
     assert books.anomaly_count == KEPT_ANOMALIES + 5
     assert len(books.drain_anomalies()) == KEPT_ANOMALIES
     assert books.anomalies == []
-    for revision in range(REMEMBERED_CALLS + 5):
+    for revision in range(REMEMBERED_CORRECTIONS + 5):
         books.apply(script.read(f"correct a1 r{revision} usd=1")[1], b"")
-    assert len(books._corrected) == REMEMBERED_CALLS
+    assert len(books._corrected) == REMEMBERED_CORRECTIONS
 
 
 def test_a_checkpoint_of_another_version_is_refused() -> None:

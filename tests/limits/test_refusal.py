@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from gateway.core.errors import BudgetExceeded, BudgetReserved, RateLimited
 from gateway.core.limits import Blocked, Limit, Unit, Want
 from gateway.limits.frees import frees_ms
-from gateway.limits.refusal import print_wait, refusal_for
+from gateway.limits.headers import print_wait
+from gateway.limits.refusal import refusal_for
 from gateway.limits.wants import admit_wants, reserve_wants
 from tests.limits.examples import DAY, MINUTE, NOON_MS, TOTAL, key, limit
 
@@ -79,6 +80,13 @@ def test_reserved_by_others_is_worth_a_retry() -> None:
     assert error.headers == {"retry-after": "5"}
     assert "retry in 5 s" in error.message
     assert error.extra["reserved_nusd"] == 500_000_000
+
+
+def test_who_comes_again_and_finds_it_still_reserved_is_given_longer() -> None:
+    error = refusal_for(blocked(BUDGET, 10, 0, 500_000_000), NOON_MS, client_retry=1)
+    assert error.headers == {"retry-after": "10"}
+    error = refusal_for(blocked(BUDGET, 10, 0, 500_000_000, NOON_MS + 7_000), NOON_MS, client_retry=2)
+    assert error.headers == {"retry-after": "7"}
 
 
 @pytest.mark.parametrize(("frees_in_ms", "wait"), [(-5, "1"), (1, "1"), (1001, "2"), (4000, "4"), (60_000, "5")])

@@ -13,6 +13,7 @@ from gateway.core.caller import Caller, KeyRecord
 from gateway.core.config import Deployment, LimitChange, ModelRoute, Policy
 from gateway.core.errors import RateLimited
 from gateway.core.limits import EACH, HoldKind, Limit, Suspension, Unit, Want, Window, WindowKind
+from gateway.limits.estimate import EXPECTED_OUTPUT_TOKENS, estimated_hold
 from gateway.limits.rules import Rules, rules_of
 from gateway.limits.scope import owns, whole_scope
 from gateway.limits.values import PROOF_MS, RECOUNT_MS
@@ -214,10 +215,14 @@ def test_an_estimate_is_held_where_the_limit_says_so_and_never_more_than_the_bou
     tokens = msgspec.structs.replace(scoped("t", DAY, Unit.TOKENS, team="growth"), hold=HoldKind.ESTIMATE)
     wants = wants_of(guessed, scoped("proven", team="growth"), tokens)
     holder = KEYS[0]
-    found = wants.reserve(holder, NOON_MS, 900, 90, Caller(holder), estimate=(100, 10))
-    assert {want.limit.id: want.take.amount for want in found} == {"guessed": 100, "proven": 900, "t": 10}
-    found = wants.reserve(holder, NOON_MS, 50, 5, Caller(holder), estimate=(100, 10))
-    assert {want.limit.id: want.take.amount for want in found} == {"guessed": 50, "proven": 50, "t": 5}
+    sizes = (3_000, 60_000, 1_000, 1)
+    nusd, used = estimated_hold(90_000, *sizes)
+    assert (nusd, used) == (30_000, 1_000 + EXPECTED_OUTPUT_TOKENS)
+    found = wants.reserve(holder, NOON_MS, 90_000, 63_000, Caller(holder), sizes=sizes)
+    assert {want.limit.id: want.take.amount for want in found} == {"guessed": nusd, "proven": 90_000, "t": used}
+    assert [want.limit.unit for want in found] == [Unit.USD, Unit.USD, Unit.TOKENS], "those on tokens last"
+    found = wants.reserve(holder, NOON_MS, 90_000, 5, Caller(holder), sizes=sizes)
+    assert {want.limit.id: want.take.amount for want in found}["t"] == 5, "never more than the bound"
     found = wants.reserve(holder, NOON_MS, 900, 90, Caller(holder))
     assert {want.limit.id: want.take.amount for want in found} == {"guessed": 900, "proven": 900, "t": 90}
 

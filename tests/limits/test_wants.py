@@ -63,9 +63,9 @@ def test_scope_values(scope: tuple[tuple[str, str], ...], value: str) -> None:
 
 
 @pytest.mark.parametrize("on_exceed", OnExceed)
-def test_only_block_is_enforced(on_exceed: OnExceed) -> None:
+def test_what_only_watches_is_not_enforced(on_exceed: OnExceed) -> None:
     (want,) = reserve_wants(key(limit(Unit.USD, 1, TOTAL, on_exceed=on_exceed)), NOON_MS, 1, 0)
-    assert want.enforced is (on_exceed is OnExceed.BLOCK)
+    assert want.enforced is (on_exceed not in (OnExceed.ALERT, OnExceed.DRY_RUN))
 
 
 def test_no_limits_no_wants() -> None:

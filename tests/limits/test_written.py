@@ -11,6 +11,7 @@ from gateway.limits.estimate import EXPECTED_OUTPUT_TOKENS, estimated_hold
 from gateway.limits.schema import limits_schema, schema_text
 from gateway.limits.written import (
     DEFAULT_MAX_VALUES,
+    DEFAULT_MIN_OUTPUT,
     Mistake,
     check_id,
     read_amount,
@@ -39,8 +40,22 @@ MISTAKES: dict[str, tuple[dict[str, object], str]] = {
     "control character": ({"scope": {"team": "a\nb"}}, "scope"),
     "scope as text": ({"scope": "team"}, "scope"),
     "no action": ({"on_exceed": "explode"}, "on_exceed"),
-    "an action to come": ({"on_exceed": "downgrade"}, "on_exceed"),
-    "another to come": ({"on_exceed": "cap_output"}, "on_exceed"),
+    "downgrade to nothing": ({"on_exceed": "downgrade"}, "downgrade_to"),
+    "downgrade to a blank": ({"on_exceed": "downgrade", "downgrade_to": " "}, "downgrade_to"),
+    "downgrade to a number": ({"on_exceed": "downgrade", "downgrade_to": 4}, "downgrade_to"),
+    "a model without a downgrade": ({"downgrade_to": "gpt-4o-mini"}, "downgrade_to"),
+    "downgrade of requests": (
+        {"limit": "60/min", "on_exceed": "downgrade", "downgrade_to": "m", "increase": None},
+        "on_exceed",
+    ),
+    "a cap of requests": (
+        {"limit": "60/min", "on_exceed": "cap_output", "hold": "bound", "increase": None},
+        "on_exceed",
+    ),
+    "a cap of an estimate": ({"on_exceed": "cap_output"}, "hold"),
+    "a cap to nothing": ({"on_exceed": "cap_output", "hold": "bound", "min_output": 0}, "min_output"),
+    "a cap to a text": ({"on_exceed": "cap_output", "hold": "bound", "min_output": "64"}, "min_output"),
+    "fewest tokens without a cap": ({"min_output": 64}, "min_output"),
     "no hold": ({"hold": "guess"}, "hold"),
     "alert over 100": ({"alerts": [120]}, "alerts"),
     "alerts as a number": ({"alerts": 80}, "alerts"),
@@ -55,7 +70,9 @@ MISTAKES: dict[str, tuple[dict[str, object], str]] = {
 }
 BEYOND_A_SCHEMA = {
     "no zone", "star", "control character", "values of nobody", "increase in tokens", "increase of nothing",
-    "increase until when", "requests of a provider",
+    "increase until when", "requests of a provider", "downgrade to nothing", "downgrade to a blank",
+    "a model without a downgrade", "downgrade of requests", "a cap of requests", "a cap of an estimate",
+    "fewest tokens without a cap",
 }  # fmt: skip
 """Mistakes that need other members, the calendar or the meaning of a text to be seen."""
 
@@ -78,6 +95,18 @@ def test_what_is_left_out() -> None:
     assert (found.on_exceed, found.hold, found.increase_until_ms) == (OnExceed.BLOCK, HoldKind.BOUND, 0)
     assert (
         read_limit("x", {"limit": "5USD/day", "scope": {"user": "each"}}, origin="sql").max_values == DEFAULT_MAX_VALUES
+    )
+
+
+def test_actions_that_change_a_call() -> None:
+    found = read_limit(
+        "x", {"limit": "5USD/day", "on_exceed": "downgrade", "downgrade_to": "gpt-4o-mini"}, origin="sql"
+    )
+    assert (found.on_exceed, found.downgrade_to, found.min_output) == (OnExceed.DOWNGRADE, "gpt-4o-mini", 0)
+    found = read_limit("x", {"limit": "900tokens/day", "on_exceed": "cap_output"}, origin="sql")
+    assert (found.on_exceed, found.downgrade_to, found.min_output) == (OnExceed.CAP_OUTPUT, "", DEFAULT_MIN_OUTPUT)
+    assert (
+        read_limit("x", {"limit": "5USD/day", "on_exceed": "cap_output", "min_output": 9}, origin="x").min_output == 9
     )
 
 

@@ -20,6 +20,7 @@ def row(
     from_ms: int = 0,
     to_ms: int = 0,
     id: str = "",
+    source: str = "test",
 ) -> PriceRow:
     rate_pico, per = exact_rate(Decimal(usd_per_mtok), 1_000_000)
     return PriceRow(
@@ -31,7 +32,7 @@ def row(
         min_input=min_input,
         from_ms=from_ms,
         to_ms=to_ms,
-        source="test",
+        source=source,
     )
 
 

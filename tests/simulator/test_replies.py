@@ -184,3 +184,24 @@ async def test_a_wrong_header_is_told(live: Live) -> None:
     assert answer.status == 400
     assert "x-sim-" in answer.json["error"]["message"]
     assert (await live.ask("GET", "/v1/nowhere")).status == 404
+
+
+async def test_asked_as_vllm_is_every_chunk_tells_the_usage_so_far(client: openai.AsyncOpenAI) -> None:
+    asked = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = [
+        chunk
+        async for chunk in await client.chat.completions.create(
+            **ASKED, n=2, stream=True, extra_body={"stream_options": asked}
+        )
+    ]
+    assert all(chunk.usage is not None for chunk in chunks)
+    told = [chunk.usage for chunk in chunks if chunk.usage is not None]
+    assert len({usage.prompt_tokens for usage in told}) == 1, "the first chunk knows the prompt"
+    counts = [usage.completion_tokens for usage in told]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (
+        0,
+        sum(bool(chunk.choices and chunk.choices[0].delta.content) for chunk in chunks),
+    )
+    plain = [chunk async for chunk in await client.chat.completions.create(**ASKED, stream=True)]
+    assert not [chunk for chunk in plain if chunk.usage is not None]

@@ -7,12 +7,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
 
-from gateway.store import migrate
+from gateway.store import config_alerts, migrate
 from gateway.store.config_tables import ConfigTable
 from gateway.store.engine import is_sqlite, open_engine, reading, schema_of, writing
 from store.stores import Store, postgres_database, postgres_server, store
 
 __all__ = ["postgres_database", "postgres_server", "store"]
+assert {config_alerts.ALERT.name, config_alerts.DELIVERY.name} <= set(ConfigTable.metadata.tables)
 
 
 def _tables(connection: Connection) -> set[str]:

@@ -234,7 +234,7 @@ async def test_the_sums_agree_and_the_counts_are_right(engine: AsyncEngine) -> N
     assert await proof.cursors() == {book.journal_id: book.seq}
     attempts = [attempt async for attempt in proof.attempts_of(book.journal_id, 1, book.seq)]
     assert len(attempts) == 121
-    assert [one.ends for one in attempts].count(0) == 1
+    assert [one.end for one in attempts].count(None) == 1
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 7, 60, 121, 122])

@@ -11,7 +11,7 @@ from sqlalchemy import delete
 
 from gateway.core.records import Stat, decode_record
 from gateway.store.engine import writing
-from gateway.store.ledger_rows import hour_of
+from gateway.store.ledger_sums import hour_of
 from gateway.store.ledger_tables import (
     ATTEMPT,
     CALL,
@@ -64,6 +64,10 @@ async def test_a_call_is_in_every_table_once(ledger: Ledger) -> None:
         "list_nusd": 30,
         "effective_nusd": 30,
         "estimated_nusd": 0,
+        "margin_nusd": 0,
+        "prior_list_nusd": 0,
+        "prior_effective_nusd": 0,
+        "prior_margin_nusd": 0,
     }
     (cursor,) = await ledger.rows(JOURNAL_CURSOR)
     assert (cursor["seq"], cursor["segment"], cursor["offset"], cursor["newest_ms"]) == (4, 0, 400, T0 + 1_000)

@@ -19,7 +19,7 @@ def test_routes_are_read_as_text(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigInvalid, match=r"no such file\. Copy the one"):
+    with pytest.raises(ConfigInvalid, match=r"no such file\. Copy .*policies.routes.yaml"):
         load_routes(tmp_path)
     path = tmp_path / "routes.yaml"
     path.write_bytes(b"models:\n  a: \xff\n")

@@ -45,6 +45,20 @@ def rewritten(body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> tu
     return (write_members(members) if changed else body), dropped
 
 
+def output_limited(body: bytes, tokens: int, names: tuple[str, ...], quirks: Quirks = PLAIN) -> bytes | None:
+    """The body with `tokens` at most under every one of `names` that has a limit, or under the first where none has.
+    None when the provider takes none of those names, so that it would not be told."""
+    members = _open_again(body)
+    given = [name for name in names if not is_null(members.get(name))] or [names[0]]
+    if any(name in quirks.refused for name in given):
+        return None
+    for name in given:
+        own = members.get(name)
+        if own is None or is_null(own) or int(bytes(own)) > tokens:  # of two limits the caller's smaller one stays
+            members[name] = raw_json(tokens)
+    return write_members(members)
+
+
 def _open_again(body: bytes) -> Members:
     """The members of a body that was accepted before; checked no further."""
     members = open_members(body)

@@ -74,6 +74,7 @@ class OpenAITap:
         self._identified = False
         self._finished: set[bytes] = set()
         self._usage_fields: UsageFields = {}
+        self._metered_bytes = 0
         self._tier = ""
         self._pattern: Pattern | None = None
         self._patterns_tried = 0
@@ -103,6 +104,11 @@ class OpenAITap:
         if not self._quirks.done and self.complete:
             self.terminal = _DONE
         return moved
+
+    @property
+    def unmetered_bytes(self) -> int:
+        """Output since the last usage; an event's own text is part of what its usage counts."""
+        return 0 if self.usage is None else self.output_bytes - self._metered_bytes
 
     @property
     def complete(self) -> bool:
@@ -224,6 +230,7 @@ class OpenAITap:
             return None
         fields = open_usage(raw)
         if fields is not None:
+            self._metered_bytes = self.output_bytes
             said_before = self._usage_fields
             self._usage_fields = merge_usage(said_before, fields)
             source: msgspec.Raw | UsageFields = raw if self._usage_fields == fields else self._usage_fields

@@ -6,7 +6,7 @@ from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import FaregateError
 from gateway.core.quirks import PLAIN, ErrorFacts, Quirks
 from gateway.dialects.openai_chat import errors, provider_errors, reply, request
-from gateway.dialects.openai_chat.rewrite import rewritten
+from gateway.dialects.openai_chat.rewrite import output_limited, rewritten
 from gateway.dialects.openai_chat.spelling import Spellings
 from gateway.dialects.openai_chat.stream import CHAT_SPELLINGS, OpenAITap
 
@@ -20,6 +20,8 @@ class OpenAIEndpoint:
     __slots__ = ("name", "upstream_path")
     dialect = DIALECT
     spellings: Spellings = CHAT_SPELLINGS
+    limit_members: tuple[str, ...] = ("max_tokens",)
+    """What limits the output, the one to write where the caller wrote none first."""
 
     def __init__(self, name: str, upstream_path: str) -> None:
         self.name = name
@@ -34,6 +36,10 @@ class OpenAIEndpoint:
         if not (quirks.refused or quirks.refused_in_messages or quirks.renamed):
             return ()
         return rewritten(body, head, head.model, quirks)[1]
+
+    def with_output_limit(self, body: bytes, tokens: int, quirks: Quirks = PLAIN) -> bytes | None:
+        """Where the caller gives a limit, its members have the new one; else the endpoint's first name is added."""
+        return output_limited(body, tokens, self.limit_members, quirks)
 
     def tap(self, head: Head, quirks: Quirks = PLAIN) -> OpenAITap:
         return OpenAITap(self.spellings, head.choices, head.usage_asked, quirks)
@@ -59,6 +65,7 @@ class ChatCompletions(OpenAIEndpoint):
     """POST /chat/completions."""
 
     __slots__ = ()
+    limit_members = ("max_completion_tokens", "max_tokens")
 
     def read_head(self, body: bytes) -> Head:
         return request.read_chat_head(body)
