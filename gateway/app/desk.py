@@ -44,7 +44,7 @@ STANDINGS_KEPT_NS = 250_000_000
 def policy_compiler(settings: Settings) -> Callable[[], Policy]:
     """Reads and compiles `routes.yaml` with the prices that ship and those of `prices.yaml`: what the files say,
     whatever is in force. The sources are read once."""
-    from gateway.desk.prices_gate import load_written
+    from gateway.desk.prices.gate import load_written
     from gateway.pricing.book import PriceBook
     from gateway.pricing.genai import GenaiPrices
     from gateway.pricing.litellm_map import LitellmMap

@@ -14,7 +14,7 @@ from gateway.system import SystemClock, SystemEntropy
 from gateway.vault.peppers import load_peppers
 
 if TYPE_CHECKING:
-    from gateway.bookkeeper.alerting import AlertWorld
+    from gateway.bookkeeper.alerts.evaluation import AlertWorld
     from gateway.store.config_store import SqlConfigStore
     from gateway.store.ledger_writer import LedgerWriter
 
@@ -64,7 +64,7 @@ def pause_secret(settings: Settings) -> bytes:
 async def open_books(settings: Settings) -> AsyncIterator[tuple[LedgerWriter, SqlConfigStore, AlertWorld]]:
     """What the bookkeeper writes to, the configuration it publishes and what it alerts through, on SQL connections and
     connections to receivers of their own."""
-    from gateway.bookkeeper.alerting import AlertWorld
+    from gateway.bookkeeper.alerts.evaluation import AlertWorld
     from gateway.notify.channels import ChannelNotifier
     from gateway.store.config_alerts import SqlAlertStore
     from gateway.store.config_store import SqlConfigStore

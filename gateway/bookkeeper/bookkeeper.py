@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.bookkeeper.alerting import Alerting, AlertWorld
+from gateway.bookkeeper.alerts.evaluation import Alerting, AlertWorld
 from gateway.bookkeeper.correcting import Corrector
 from gateway.bookkeeper.durable import remove_unfinished, write_whole
 from gateway.bookkeeper.folding import Folder, JournalSizes

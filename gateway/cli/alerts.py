@@ -119,7 +119,7 @@ def check(
     from gateway.core.alerts import AlertPolicy
     from gateway.core.config import Policy
     from gateway.core.errors import ConfigInvalid
-    from gateway.desk.alerts_file import with_alerts
+    from gateway.desk.alerts.file import with_alerts
     from gateway.settings import read_settings
     from gateway.vault.credentials import Credentials
 

@@ -45,8 +45,8 @@ def validate(
 def _compiled(folder: Path | None) -> Json:
     """The files of this machine, compiled here: no store is opened."""
     from gateway.app import policy_compiler
-    from gateway.desk.alerts_file import with_alerts
-    from gateway.desk.limits_file import with_limits
+    from gateway.desk.alerts.file import with_alerts
+    from gateway.desk.limits.file import with_limits
     from gateway.settings import read_settings
 
     settings = read_settings()

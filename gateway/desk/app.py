@@ -15,20 +15,20 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.core.caller import Permission
 from gateway.core.errors import FaregateError
-from gateway.desk.alerts import AlertDesk
+from gateway.desk.alerts.endpoints import AlertDesk
 from gateway.desk.configuration import ConfigDesk
+from gateway.desk.corrections.periods import PeriodDesk
+from gateway.desk.corrections.rerate import RerateDesk
 from gateway.desk.edge import Edge
 from gateway.desk.errors import error_reply, handlers
 from gateway.desk.guard import Guard, GuardedRoute, Row
 from gateway.desk.keys import KeyDesk
-from gateway.desk.limits import LimitDesk
+from gateway.desk.limits.endpoints import LimitDesk
 from gateway.desk.openapi import describe, page
 from gateway.desk.parts import DeskParts, Page
-from gateway.desk.periods import PeriodDesk
 from gateway.desk.policy_files import PolicyFiles
-from gateway.desk.prices import PriceDesk
-from gateway.desk.rerate import RerateDesk
-from gateway.desk.spend import SpendDesk
+from gateway.desk.prices.endpoints import PriceDesk
+from gateway.desk.spend.endpoints import SpendDesk
 
 
 def create_desk_app(parts: DeskParts) -> FastAPI:

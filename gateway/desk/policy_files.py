@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from gateway.core.config import Policy
 from gateway.core.errors import ConfigInvalid, Conflict, StoreUnavailable
-from gateway.desk.alerts_file import with_alerts
+from gateway.desk.alerts.file import with_alerts
 from gateway.desk.commit import publish
-from gateway.desk.limits_file import with_limits
+from gateway.desk.limits.file import with_limits
 from gateway.desk.parts import DeskParts
-from gateway.desk.prices_gate import FILES, Choice, PriceGate
+from gateway.desk.prices.gate import FILES, Choice, PriceGate
 from gateway.vault.policy_files import Seen, changed
 
 _LOG = logging.getLogger("faregate.desk")

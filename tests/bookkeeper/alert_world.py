@@ -10,7 +10,7 @@ from pathlib import Path
 from store.ledger_entries import end, hold, settle
 from vault.fakes import Chance, Clock
 
-from gateway.bookkeeper.alerting import Alerting, AlertWorld
+from gateway.bookkeeper.alerts.evaluation import Alerting, AlertWorld
 from gateway.channel.messages import Status
 from gateway.core.alerts import Alert, AlertKind, AlertPolicy, AlertRules, Channel, ChannelKind, Notified
 from gateway.core.caller import KeyRecord

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bookkeeper.alert_world import RULES, START_MS, Town, month_limit, shares
-from gateway.bookkeeper.alert_outbox import Outbox
-from gateway.bookkeeper.alert_sending import MOST_PER_HOUR, Recorder
+from gateway.bookkeeper.alerts.outbox import Outbox
+from gateway.bookkeeper.alerts.sending import MOST_PER_HOUR, Recorder
 from gateway.core.alerts import Alert, AlertPolicy, Delivery, DeliveryState, Notified
 from gateway.core.errors import StoreUnavailable
 from gateway.core.limits import Limit, Unit, Window, WindowKind

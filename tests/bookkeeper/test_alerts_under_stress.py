@@ -13,10 +13,10 @@ from store.ledger_entries import end, hold
 
 from bookkeeper.alert_world import JOURNAL, OPS, START_MS, TELLING, Told, Town, month_limit, quiet_status, shares
 from bookkeeper.test_alert_delivery import HOUR_MS, full_disk
-from gateway.bookkeeper import alert_outbox, alert_watching, alerting
-from gateway.bookkeeper.alert_outbox import Made
-from gateway.bookkeeper.alert_sending import MOST_PER_HOUR
-from gateway.bookkeeper.alert_watching import Watch
+from gateway.bookkeeper.alerts import evaluation, outbox, watching
+from gateway.bookkeeper.alerts.outbox import Made
+from gateway.bookkeeper.alerts.sending import MOST_PER_HOUR
+from gateway.bookkeeper.alerts.watching import Watch
 from gateway.core.alerts import Alert, AlertKind, Channel, Notified
 from gateway.core.limits import EACH, Limit, Unit, Window, WindowKind
 from gateway.core.money import NANO
@@ -248,10 +248,10 @@ async def test_on_a_full_disk_a_fault_of_recording_is_told_all_the_same(town: To
 
 
 async def test_a_large_outbox_is_not_written_anew_at_every_look(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alert_outbox, "MOST_BYTES", 1000)
+    monkeypatch.setattr(outbox, "MOST_BYTES", 1000)
     written: list[int] = []
-    real = alert_outbox.write_whole
-    monkeypatch.setattr(alert_outbox, "write_whole", lambda path, data: (written.append(len(data)), real(path, data)))
+    real = outbox.write_whole
+    monkeypatch.setattr(outbox, "write_whole", lambda path, data: (written.append(len(data)), real(path, data)))
     limits = [month_limit(100, f"lim_{number}") for number in range(30)]
     town.set(*limits)
     for limit in limits:
@@ -313,7 +313,7 @@ async def test_sql_that_refuses_a_row_does_not_stop_what_is_sent(town: Town) -> 
 
 async def test_counters_are_swept_a_few_at_a_time(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million counters judged at once would hold up the fold for seconds, at a start and each quarter of an hour."""
-    monkeypatch.setattr(alerting, "SWEEP_AT_ONCE", 3)
+    monkeypatch.setattr(evaluation, "SWEEP_AT_ONCE", 3)
     limits = [month_limit(100, f"lim_{number}") for number in range(10)]
     town.set(*limits)
     for limit in limits:
@@ -335,7 +335,7 @@ async def test_counters_are_swept_a_few_at_a_time(town: Town, monkeypatch: pytes
 
 
 def test_made_up_users_of_a_long_fold_are_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alert_watching, "MOST_PENDING", 100)
+    monkeypatch.setattr(watching, "MOST_PENDING", 100)
     watch = Watch(tmp_path / "spending", START_MS)
     watch.spending._most = 40
     watch.begin(Books())

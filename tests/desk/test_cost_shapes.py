@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.charge import Line
 from gateway.core.queries import AttemptRow, CorrectionRow, SpendRow
-from gateway.desk.spend_shapes import AttemptReply, LineReply, print_factor, sums_members, total_of
+from gateway.desk.spend.shapes import AttemptReply, LineReply, print_factor, sums_members, total_of
 
 
 def test_a_line_tells_all_that_it_knows() -> None:

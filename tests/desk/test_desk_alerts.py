@@ -25,7 +25,7 @@ from gateway.core.alerts import (
 )
 from gateway.core.caller import GRANTS, Permission, Role
 from gateway.core.limits import Unit
-from gateway.desk.alerts import AlertDesk
+from gateway.desk.alerts.endpoints import AlertDesk
 from gateway.desk.app import create_desk_app
 from gateway.desk.parts import AlertParts, DeskParts
 

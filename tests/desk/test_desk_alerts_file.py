@@ -12,7 +12,7 @@ from desk.world import ROUTED
 from gateway.alerts.schema import alerts_schema, schema_text
 from gateway.core.alerts import AlertKind, AlertPolicy, AlertRules, Channel, ChannelKind, Encryption, Route
 from gateway.core.errors import ConfigInvalid
-from gateway.desk.alerts_file import with_alerts
+from gateway.desk.alerts.file import with_alerts
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 HOOK = "channels:\n  ops: {webhook: https://h.example.com/x, secret: env:S}\n"

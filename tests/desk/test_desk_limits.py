@@ -12,7 +12,7 @@ from desk.world import ROUTED, World, folder_of, make_world
 from gateway.core.admin import KeyChange
 from gateway.core.caller import Role
 from gateway.core.limits import EACH, Suspension, Unit
-from gateway.desk.limits_file import with_limits
+from gateway.desk.limits.file import with_limits
 from gateway.desk.policy_files import PolicyFiles
 from gateway.limits.text import parse_limit
 from gateway.limits.wants import counter_name

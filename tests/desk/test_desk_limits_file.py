@@ -9,7 +9,7 @@ import pytest
 from desk.world import ROUTED
 from gateway.core.caller import RequiredTags
 from gateway.core.errors import ConfigInvalid
-from gateway.desk.limits_file import with_limits
+from gateway.desk.limits.file import with_limits
 from gateway.routing.policy_bytes import decode_policy, encode_policy
 
 HEAD = "limits:\n  a:\n    limit: 5USD/day\n"

@@ -9,8 +9,8 @@ import pytest
 from gateway.core.charge import PriceRow, PriceSheet
 from gateway.core.errors import ConfigInvalid
 from gateway.core.usage import Meter
-from gateway.desk.prices_file import Written
-from gateway.desk.prices_gate import load_written
+from gateway.desk.prices.file import Written
+from gateway.desk.prices.gate import load_written
 from gateway.pricing.agreements import Agreement
 from gateway.pricing.book import PriceBook
 from gateway.pricing.versions import encode_written

@@ -20,8 +20,8 @@ from gateway.core.errors import ConfigInvalid, Conflict, FaregateError, StoreUna
 from gateway.core.price_admin import MOST_LISTED, PriceDraft, PriceVersion
 from gateway.desk.parts import PriceParts
 from gateway.desk.policy_files import PolicyFiles
-from gateway.desk.prices_file import NOTHING
-from gateway.desk.prices_gate import PriceGate, load_written, reachable_keys, used_keys
+from gateway.desk.prices.file import NOTHING
+from gateway.desk.prices.gate import PriceGate, load_written, reachable_keys, used_keys
 from gateway.pricing.rows import rows_for
 from gateway.pricing.versions import NOTHING_WRITTEN, make_version
 from gateway.settings import Settings

@@ -20,7 +20,7 @@ from gateway.core.corrections import month_name
 from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.limits import Take, Unit
 from gateway.core.records import Dispatch
-from gateway.desk import rerate
+from gateway.desk.corrections import rerate
 from gateway.desk.moments import print_moment
 from gateway.desk.parts import LOCAL_HEADER
 from gateway.journal.writer import JournalWriter

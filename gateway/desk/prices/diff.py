@@ -7,9 +7,9 @@ from fractions import Fraction
 
 from gateway.core.config import Policy
 from gateway.core.price_admin import PriceVersion
-from gateway.desk.prices_gate import PriceGate, matters
-from gateway.desk.prices_shapes import DiffReply, MoveReply
-from gateway.desk.prices_told import divergences, sheet_in_force
+from gateway.desk.prices.gate import PriceGate, matters
+from gateway.desk.prices.shapes import DiffReply, MoveReply
+from gateway.desk.prices.told import divergences, sheet_in_force
 from gateway.pricing.book import PriceBook
 from gateway.pricing.moves import Move, moves
 

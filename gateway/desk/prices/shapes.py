@@ -11,7 +11,7 @@ from gateway.core.charge import PriceRow
 from gateway.core.price_admin import PriceDraft, PriceSource, PriceVersion
 from gateway.desk.moments import print_moment
 from gateway.desk.shapes import Applied, _Write
-from gateway.desk.spend_shapes import CorrectionOfAttempt, FreshnessReply, Money
+from gateway.desk.spend.shapes import CorrectionOfAttempt, FreshnessReply, Money
 from gateway.pricing.agreements import Agreement
 from gateway.pricing.moves import LEAST, UNSEEN, UPLIFT, Move
 from gateway.pricing.written import USD, print_amount

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.core.corrections import CorrectionRun
 from gateway.core.ids import print_id
 from gateway.desk.moments import print_moment
-from gateway.desk.spend_shapes import Money
+from gateway.desk.spend.shapes import Money
 
 CORRECTION = "cor"
 """The prefix of a run of corrections' id."""

@@ -20,9 +20,9 @@ from gateway.desk.guard import Asker, Replies, Row
 from gateway.desk.moments import parse_moment_ms, print_moment
 from gateway.desk.parts import IMPORT_PATH, DeskParts, PriceParts
 from gateway.desk.policy_files import PolicyFiles
-from gateway.desk.prices_diff import diff_of
-from gateway.desk.prices_gate import PriceGate, Waiting, price_key
-from gateway.desk.prices_shapes import (
+from gateway.desk.prices.diff import diff_of
+from gateway.desk.prices.gate import PriceGate, Waiting, price_key
+from gateway.desk.prices.shapes import (
     AgreementReply,
     ChargedCall,
     CoverageReply,
@@ -41,7 +41,7 @@ from gateway.desk.prices_shapes import (
     VersionReply,
     WaitingReply,
 )
-from gateway.desk.prices_told import (
+from gateway.desk.prices.told import (
     explain_call,
     explain_model,
     key_of,
@@ -50,8 +50,8 @@ from gateway.desk.prices_told import (
     state_of,
     why_of_calls,
 )
-from gateway.desk.spend import scope_of_calls
-from gateway.desk.spend_shapes import FreshnessReply
+from gateway.desk.spend.endpoints import scope_of_calls
+from gateway.desk.spend.shapes import FreshnessReply
 from gateway.pricing.book import PriceBook
 from gateway.pricing.sources import MOST_PACKED_BYTES, read_source
 

@@ -15,12 +15,12 @@ import msgspec
 
 from gateway.alerts.pausing import PATH, pause_of, sign
 from gateway.alerts.routes import channels_of
-from gateway.bookkeeper.alert_finding import Finder
-from gateway.bookkeeper.alert_known import NOTHING, Known, changed_limits, known_of
-from gateway.bookkeeper.alert_outbox import Made, Outbox
-from gateway.bookkeeper.alert_pace import Pace
-from gateway.bookkeeper.alert_sending import Recorder, Sender
-from gateway.bookkeeper.alert_watching import Watch
+from gateway.bookkeeper.alerts.finding import Finder
+from gateway.bookkeeper.alerts.known import NOTHING, Known, changed_limits, known_of
+from gateway.bookkeeper.alerts.outbox import Made, Outbox
+from gateway.bookkeeper.alerts.pace import Pace
+from gateway.bookkeeper.alerts.sending import Recorder, Sender
+from gateway.bookkeeper.alerts.watching import Watch
 from gateway.channel.messages import Status
 from gateway.core.alerts import Alert, AlertPolicy, AlertStore, Notifier
 from gateway.core.config import Snapshot

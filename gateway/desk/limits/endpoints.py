@@ -15,10 +15,11 @@ from gateway.core.limit_admin import LimitView
 from gateway.core.limits import EACH, Limit, Suspension
 from gateway.desk.commit import publish
 from gateway.desk.errors import ManagedByFile
-from gateway.desk.explain import Asked, explain, present_policy
 from gateway.desk.guard import Asker, Replies, Row
 from gateway.desk.keys import visible_key
-from gateway.desk.limit_shapes import (
+from gateway.desk.limits.explain import Asked, explain, present_policy
+from gateway.desk.limits.file import downgrade_faults, routed_faults
+from gateway.desk.limits.shapes import (
     ChangeLimit,
     CreateLimit,
     ExplainReply,
@@ -32,7 +33,6 @@ from gateway.desk.limit_shapes import (
     SuspensionMembers,
     SuspensionWritten,
 )
-from gateway.desk.limits_file import downgrade_faults, routed_faults
 from gateway.desk.moments import parse_duration_s
 from gateway.desk.parts import DeskParts
 from gateway.desk.shapes import Applied

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.core.caller import Permission
 from gateway.core.corrections import ClosedMonth, Correcting, MonthSums, Periods, month_name
 from gateway.core.errors import BadRequest, Conflict, StoreUnavailable
+from gateway.desk.corrections.rerate import of_whole_org
 from gateway.desk.guard import Asker, Row
 from gateway.desk.moments import next_month_ms, print_moment
 from gateway.desk.parts import CorrectionParts, DeskParts
-from gateway.desk.rerate import of_whole_org
-from gateway.desk.spend_shapes import Money
+from gateway.desk.spend.shapes import Money
 
 _MONTH = re.compile(r"^(\d{4})-(\d{2})$")
 _TAG = "Periods"

@@ -14,10 +14,10 @@ from gateway.core.alerts import AlertPolicy
 from gateway.core.caller import KeyRecord, Permission, Role, team_scope
 from gateway.core.errors import BadRequest, Conflict, FaregateError, NotFound
 from gateway.core.limits import Limit, Unit, Window, WindowKind
-from gateway.desk.alert_shapes import AlertList, AlertMembers, ChannelTested, ChannelToTry
+from gateway.desk.alerts.shapes import AlertList, AlertMembers, ChannelTested, ChannelToTry
 from gateway.desk.commit import publish
-from gateway.desk.explain import present_policy
 from gateway.desk.guard import Asker, Row
+from gateway.desk.limits.explain import present_policy
 from gateway.desk.parts import AlertParts, DeskParts
 from gateway.limits.scope import has_values, scope_words, whole_scope
 

@@ -18,8 +18,8 @@ from gateway.alerts.spending import (
 )
 from gateway.alerts.telling import spends_too_fast
 from gateway.alerts.thresholds import FORECAST, Marks
-from gateway.bookkeeper.alert_known import Known
-from gateway.bookkeeper.alert_outbox import Made
+from gateway.bookkeeper.alerts.known import Known
+from gateway.bookkeeper.alerts.outbox import Made
 from gateway.core.alerts import Alert
 from gateway.core.errors import StoreUnavailable
 from gateway.core.queries import LedgerQueries, QueryScope

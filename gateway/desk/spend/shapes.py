@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from gateway.core.charge import MILLION, Line
 from gateway.core.money import NANO, PICO_PER_NANO, divide_half_even, print_usd
 from gateway.core.queries import AttemptRow, CallRow, CorrectionRow, Freshness, SpendRow
-from gateway.desk.limit_shapes import BudgetReply
+from gateway.desk.limits.shapes import BudgetReply
 from gateway.desk.moments import print_moment
 from gateway.desk.shapes import LimitReply
 from gateway.pricing.reported import gap_ppm, is_gap

@@ -11,8 +11,8 @@ import yaml
 from gateway.core.caller import TagPolicy
 from gateway.core.config import Policy
 from gateway.core.limits import EACH, Limit
-from gateway.desk.tags_file import SECTION as TAGS_SECTION
-from gateway.desk.tags_file import read_tags
+from gateway.desk.limits.tags_file import SECTION as TAGS_SECTION
+from gateway.desk.limits.tags_file import read_tags
 from gateway.limits.scope import Scope
 from gateway.limits.written import MEMBERS, Mistake, check_id, read_limit
 from gateway.routing.policy_bytes import seal

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.alerts.retry import GIVE_UP_MS, LONGEST_MS, next_attempt_ms
-from gateway.bookkeeper.alert_outbox import Outbox, of_callers
+from gateway.bookkeeper.alerts.outbox import Outbox, of_callers
 from gateway.core.alerts import Alert, AlertPolicy, AlertStore, Delivery, DeliveryState, Notified, Notifier, Severity
 from gateway.core.errors import StoreUnavailable
 from gateway.core.ports import Clock, Entropy

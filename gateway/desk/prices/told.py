@@ -12,8 +12,8 @@ from gateway.core.errors import NotFound
 from gateway.core.money import PICO_PER_NANO
 from gateway.core.queries import AttemptRow, CallRow
 from gateway.desk.moments import print_moment
-from gateway.desk.prices_file import FALLBACK_SOURCE, Pending, Written
-from gateway.desk.prices_shapes import (
+from gateway.desk.prices.file import FALLBACK_SOURCE, Pending, Written
+from gateway.desk.prices.shapes import (
     AgreementReply,
     ChargedAttempt,
     ChargedCall,
@@ -25,7 +25,7 @@ from gateway.desk.prices_shapes import (
     RowReply,
     percent_words,
 )
-from gateway.desk.spend_shapes import CorrectionOfAttempt, Money, percent_of
+from gateway.desk.spend.shapes import CorrectionOfAttempt, Money, percent_of
 from gateway.pricing.book import PriceBook
 from gateway.pricing.moves import opinions_differ
 from gateway.pricing.reported import gap_ppm, is_gap

@@ -10,10 +10,10 @@ from gateway.alerts.forecast import forecast
 from gateway.alerts.periods import CounterName, Period, forget_after_ms, period_of, read_counter, start_ms
 from gateway.alerts.telling import scope_of
 from gateway.alerts.thresholds import FORECAST, REFUSES, Marks
-from gateway.bookkeeper.alert_known import NOTHING, Known
-from gateway.bookkeeper.alert_outbox import Made
-from gateway.bookkeeper.alert_pace import lasting
-from gateway.bookkeeper.alert_watching import Refused
+from gateway.bookkeeper.alerts.known import NOTHING, Known
+from gateway.bookkeeper.alerts.outbox import Made
+from gateway.bookkeeper.alerts.pace import lasting
+from gateway.bookkeeper.alerts.watching import Refused
 from gateway.channel.messages import Status
 from gateway.core.caller import Caller, KeyRecord
 from gateway.core.errors import RateLimited

@@ -12,12 +12,12 @@ from gateway.core.ids import CALL, parse_id, time_of
 from gateway.core.limits import Limit, Unit, WindowKind
 from gateway.core.queries import SPEND_DIMENSIONS, QueryScope, SpendRow
 from gateway.desk.errors import NotRecordedYet
-from gateway.desk.explain import Asked, explain
 from gateway.desk.guard import Asker, Row
+from gateway.desk.limits.explain import Asked, explain
 from gateway.desk.moments import DAY_MS, day_start_ms, month_start_ms, next_month_ms, parse_moment_ms, print_moment
 from gateway.desk.parts import DeskParts
 from gateway.desk.shapes import limit_members
-from gateway.desk.spend_shapes import (
+from gateway.desk.spend.shapes import (
     CallReply,
     FreshnessReply,
     ModelSums,

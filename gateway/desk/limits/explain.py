@@ -12,7 +12,7 @@ from gateway.core.caller import Caller, KeyRecord
 from gateway.core.config import LimitChange, Policy
 from gateway.core.errors import CallRefused
 from gateway.core.limits import EACH, Limit, OnExceed, Want
-from gateway.desk.limit_shapes import Amount, BudgetReply, BudgetState, ExplainReply, SuspensionMembers
+from gateway.desk.limits.shapes import Amount, BudgetReply, BudgetState, ExplainReply, SuspensionMembers
 from gateway.desk.moments import print_moment
 from gateway.desk.parts import DeskParts
 from gateway.desk.shapes import limit_members

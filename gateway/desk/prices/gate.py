@@ -18,7 +18,7 @@ from gateway.core.config import Policy
 from gateway.core.errors import ConfigInvalid, Conflict, StoreUnavailable
 from gateway.core.price_admin import BUNDLED, MOST_LISTED, PriceDraft, PriceSource, PriceVersion
 from gateway.desk.parts import DeskParts, PriceParts
-from gateway.desk.prices_file import NOTHING, Written, read_prices
+from gateway.desk.prices.file import NOTHING, Written, read_prices
 from gateway.pricing.book import PriceBook
 from gateway.pricing.moves import BY_REPLY, UPLIFT, Move, moves
 from gateway.pricing.sources import bundled_sources

@@ -15,10 +15,7 @@ from gateway.core.errors import BadRequest, NotFound
 from gateway.core.ids import ATTEMPT, make_id, parse_id, print_id
 from gateway.core.queries import QueryScope
 from gateway.core.records import Correct
-from gateway.desk.guard import Asker, Row
-from gateway.desk.moments import DAY_MS, day_start_ms, parse_moment_ms, print_moment
-from gateway.desk.parts import CorrectionParts, DeskParts
-from gateway.desk.rerate_shapes import (
+from gateway.desk.corrections.shapes import (
     CORRECTION,
     CorrectionList,
     CorrectionReply,
@@ -29,8 +26,11 @@ from gateway.desk.rerate_shapes import (
     RerateBody,
     RerateReply,
 )
-from gateway.desk.rerate_sheets import SheetsInForce
-from gateway.desk.spend_shapes import Money
+from gateway.desk.corrections.sheets import SheetsInForce
+from gateway.desk.guard import Asker, Row
+from gateway.desk.moments import DAY_MS, day_start_ms, parse_moment_ms, print_moment
+from gateway.desk.parts import CorrectionParts, DeskParts
+from gateway.desk.spend.shapes import Money
 from gateway.ledger.rerate import Left, Run, correction, gives_price
 from gateway.pricing.versions import OpenSources
 

@@ -1,0 +1,1 @@
+"""From what is folded to what somebody is told: found, kept, sent."""

@@ -1,0 +1,1 @@
+"""Alerts over HTTP, pause links, and alerts.yaml."""

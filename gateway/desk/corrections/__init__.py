@@ -1,0 +1,1 @@
+"""Calls priced again, and months closed for good."""

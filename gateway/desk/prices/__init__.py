@@ -1,0 +1,1 @@
+"""The price book over HTTP, prices.yaml, and what goes into force."""

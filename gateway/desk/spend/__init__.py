@@ -1,0 +1,1 @@
+"""Spend, calls and usage over HTTP."""
