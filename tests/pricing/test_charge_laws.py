@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from fractions import Fraction
 
 import msgspec
 from hypothesis import assume, given, settings
@@ -75,7 +76,7 @@ def test_a_line_is_quantity_times_rate_by_decimal(sheet: PriceSheet, meters: dic
     for line in cost(sheet, meters, region).lines:
         assert line.rate_pico is not None
         with localcontext(prec=60):
-            exact = Decimal(line.quantity) * line.rate_pico / line.per / PICO_PER_NANO
+            exact = Decimal(line.quantity) * line.rate_pico / (line.per * PICO_PER_NANO)  # once: a tie stays one
             assert line.effective_nusd == int(exact.quantize(Decimal(1), ROUND_HALF_EVEN))
 
 
@@ -126,15 +127,14 @@ def test_agreements_keep_the_list_and_order_the_amounts(
     after = cost(msgspec.structs.replace(plain, rows=agreed(plain.rows, [terms])), meters)
     before = cost(plain, meters)
     assert after.list_nusd == before.effective_nusd == before.list_nusd
-    exact = Decimal(terms.discount_pct)
+    share = (100 - Fraction(terms.discount_pct)) / 100
     for line, listed in zip(after.lines, before.lines, strict=True):
         assert line.list_nusd == listed.list_nusd
         assert line.effective_nusd is not None
-        with localcontext(prec=60):
-            assert listed.rate_pico is not None
-            rate = Decimal(listed.rate_pico) * line.quantity / listed.per / PICO_PER_NANO * (100 - exact) / 100
-            assert line.effective_nusd == int(rate.quantize(Decimal(1), ROUND_HALF_EVEN)), "rounded once, from the list"
-            assert line.billed_nusd == int((rate * (100 + margin) / 100).quantize(Decimal(1), ROUND_HALF_EVEN))
+        assert listed.rate_pico is not None
+        owed = Fraction(listed.rate_pico * line.quantity, listed.per * PICO_PER_NANO) * share
+        assert line.effective_nusd == round(owed), "rounded once, half-even, from the list"
+        assert line.billed_nusd == round(owed * (100 + margin) / 100)
 
 
 @settings(deadline=None)
