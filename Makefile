@@ -48,7 +48,7 @@ serve: $(STAMP) ## production: supervisor, worker, desk, bookkeeper
 	$(BIN)/faregate serve
 
 test: $(STAMP) ## the whole suite, with a real PostgreSQL and official SDKs
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -q  # live servers wait more than they work: three share two cores
 
 check: lint types layers ## formatting, lints, types, layers
 
