@@ -32,7 +32,7 @@ BODY_BYTES = 600_000
 SHARE = 1.5
 MODEL = "sim-large"
 ANSWER_LIMIT = 8192
-PACE_MS, SUBAGENT_PACE_MS = "0.5", "1.5"
+PACE_MS, SUBAGENT_PACE_MS = "0.5", "1.0"
 """A subagent's answer takes longer than a call waits for money that only others hold."""
 WORDS = 4000
 CACHED: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}

@@ -7,7 +7,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from live.alert_receiver import Receiver, receiver, write_alerts
@@ -103,9 +103,16 @@ def test_a_raised_budget_is_told_of_though_the_bookkeeper_is_killed_after_the_ra
     assert sorted(share for share, _ in set(hook.shares(mine))) == [50, 50, 80, 80, 100, 100]
 
 
-def test_a_runaway_key_is_found_and_stopped_by_its_link(
-    alerted: Running, hook: Receiver, capsys: pytest.CaptureFixture[str]
-) -> None:
+class Runaway(NamedTuple):
+    """A key that spent too much, its secret, and what was told of it and of its user."""
+
+    secret: str
+    of_key: dict[str, Any]
+    of_user: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def runaway(alerted: Running, hook: Receiver) -> Runaway:
     secret = alerted.new_key("runaway", "--team", "agents")
     mine = key_id(alerted, "runaway")
     begun = time.monotonic()
@@ -122,12 +129,14 @@ def test_a_runaway_key_is_found_and_stopped_by_its_link(
         return [one for one in hook.of("rate_of_spend") if one["key_id"] == mine]
 
     wait_for("the runaway key and its user", lambda: {len(one["scope"]) for one in found()} == {3, 4})
-    with capsys.disabled():
-        print(
-            f"\na runaway key: {at_minimum - begun:.1f} s of spending, told {time.monotonic() - at_minimum:.1f} s later"
-        )
+    print(f"a runaway key: {at_minimum - begun:.1f} s of spending, told {time.monotonic() - at_minimum:.1f} s later")
     (of_key,) = {one["id"]: one for one in found() if "user" not in one["scope"]}.values()
     (of_user,) = {one["id"]: one for one in found() if "user" in one["scope"]}.values()
+    return Runaway(secret, of_key, of_user)
+
+
+def test_a_runaway_key_is_found_and_stopped_by_its_link(alerted: Running, runaway: Runaway) -> None:
+    secret, of_key, of_user = runaway
     assert of_key["team"] == "agents"
     assert of_user["scope"]["user"] == "ann"
     assert of_key["figures"][0]["amount"] >= 600_000
@@ -161,9 +170,8 @@ def refusal(reply: Reply) -> Any:
     return reply.json["error"] if reply.status == 402 else None
 
 
-def test_people_see_what_was_told_and_what_arrived(alerted: Running, hook: Receiver) -> None:
-    mine = key_id(alerted, "runaway")
-    (of_key, *_) = [one for one in hook.of("rate_of_spend") if one["key_id"] == mine and "user" not in one["scope"]]
+def test_people_see_what_was_told_and_what_arrived(alerted: Running, hook: Receiver, runaway: Runaway) -> None:
+    of_key = runaway.of_key
 
     def delivered() -> Any:
         listed = json.loads(alerted.faregate("alerts", "list", "--json").stdout)
@@ -217,10 +225,10 @@ def test_what_a_receiver_missed_it_gets_later_with_the_same_id(alerted: Running,
     hook.answer = 503
     alerted.faregate("limits", "suspend", "--scope", "team=late", "--for", "1h", "--reason", "incident 9")
 
+    status = alerted.data_dir / "run" / "bookkeeper.json"
+
     def failed() -> bool:
-        return b"alerts_failed" in (path := alerted.data_dir / "run" / "bookkeeper.json").read_bytes() and (
-            json.loads(path.read_bytes())["alerts_failed"] > 0
-        )
+        return status.exists() and json.loads(status.read_bytes()).get("alerts_failed", 0) > 0
 
     wait_for("a failed attempt", failed)
     alerted.kill("bookkeeper")
