@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -249,17 +251,19 @@ async def test_on_a_full_disk_a_fault_of_recording_is_told_all_the_same(town: To
 
 async def test_a_large_outbox_is_not_written_anew_at_every_look(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "MOST_BYTES", 1000)
-    written: list[int] = []
-    real = outbox.write_whole
-    monkeypatch.setattr(outbox, "write_whole", lambda path, data: (written.append(len(data)), real(path, data)))
     limits = [month_limit(100, f"lim_{number}") for number in range(30)]
     town.set(*limits)
     for limit in limits:
         town.spend(60, limit)
-    for number in range(5):
-        town.alerting.outbox.flush(START_MS)
-        town.spend(40, limits[number])
-    assert len(written) <= 1
+    with ExitStack() as kept:  # a file that is held open gives its inode to no other
+        inodes: list[int] = []
+        for number in range(5):
+            town.alerting.outbox.flush(START_MS)
+            file = kept.enter_context((town.settings.data_dir / evaluation.OUTBOX_NAME).open("rb"))
+            inodes.append(os.fstat(file.fileno()).st_ino)
+            town.spend(40, limits[number])
+        assert os.fstat(file.fileno()).st_size > outbox.MOST_BYTES
+    assert len(set(inodes)) <= 2, "replaced once at most"
 
 
 class Hanging:
