@@ -160,9 +160,7 @@ class _Bench:
     def _call(self) -> None:
         passage, attempt = self._begun()
         surface, target = self.surface, attempt.target
-        self._timed(
-            "rewrite body", lambda: surface.upstream_body(_BODY, attempt.composed.head, target.deployment.model)
-        )
+        self._timed("rewrite body", lambda: surface.outgoing(_BODY, attempt.composed.head, target.deployment.model))
         usage = self._timed("read reply", lambda: surface.read_reply(REPLY)).usage
         assert usage is not None
         attempt.usage = usage
@@ -185,7 +183,7 @@ class _Bench:
         self._timed("guard", lambda: guard(services.guards, caller, composed, surface, self.policy, passage.verdicts))
         self._timed("admit", lambda: admit(passage, services, head.model, now_ms))
         (target,) = self._timed(
-            "plan", lambda: services.plans.of(self.policy, services.providers, caller.key, head.model)
+            "plan", lambda: services.plans.of(self.policy, services.providers, caller.key, head.model, surface)
         )
         passage.composed = composed
         return passage, self._timed(

@@ -10,6 +10,7 @@ from gateway.api.plane import AnyExchange, DataPlane
 from gateway.api.routes import Route
 from gateway.core.errors import FaregateError, ServerShuttingDown
 from gateway.core.handover import HandedOver
+from gateway.core.ports import Surface
 
 
 class LeavingPlane(DataPlane):
@@ -39,16 +40,13 @@ class LeavingPlane(DataPlane):
         error = ServerShuttingDown(
             "This server has shut down before the answer was complete. Try again.", headers={"retry-after": "1"}
         )
-        if exchange.started:
-            await exchange.finish(self.services.surfaces[route.surface].stream_error(error))
-        else:
-            await self._answer(exchange, error, self._request_id())
+        await self._answer(exchange, error, self._request_id(), self.services.surfaces[route.surface])
 
-    async def _refuse(self, exchange: AnyExchange, error: FaregateError) -> None:
+    async def _refuse(self, exchange: AnyExchange, error: FaregateError, spoken: Surface) -> None:
         if isinstance(error, HandedOver) and self.pass_on is not None and isinstance(exchange, HttpExchange):
             try:
                 if not exchange.started and await self.pass_on(exchange):
                     return
             except FaregateError as refused:  # the rest of its body was too much, or did not come
                 error = refused
-        await super()._refuse(exchange, error)
+        await super()._refuse(exchange, error, spoken)

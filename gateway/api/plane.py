@@ -1,7 +1,7 @@
 """The data plane: one raw ASGI application. It finds the row, hands a call to the flow, the rest to the desk.
 
 This is deliberately not FastAPI: a third of a call's time would go into its middleware. Every answer carries
-`x-request-id`; every error is in OpenAI's shape.
+`x-request-id`; every error has the shape of the dialect that was spoken, OpenAI's where none was.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class DataPlane:
         self._table = RouteTable()
         self.call_routes = {route.path.encode(): route for route in ROUTES if route.handler == "call"}
         self._plain: Surface = services.surfaces["chat.completions"]
+        self._anthropic: Surface = services.surfaces.get("messages", self._plain)
         self._stale_ms = int(services.settings.stale_keys_s * 1000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,8 +93,9 @@ class DataPlane:
             exchange = AsgiExchange(read_headers(scope["headers"]), receive, send, received_ns, self.bodies.one_bytes)
         except FaregateError as error:
             self.running -= 1
-            await self._refuse(AsgiExchange({}, receive, send, received_ns, 0), error)
+            await self._refuse(AsgiExchange({}, receive, send, received_ns, 0), error, self._spoken(scope["path"], {}))
             return
+        spoken = self._spoken(scope["path"], exchange.headers)
         try:
             if route is None:
                 raise MethodNotAllowed(
@@ -105,12 +107,18 @@ class DataPlane:
             else:
                 await self._inform(exchange, route, match.rest)
         except FaregateError as error:
-            await self._refuse(exchange, error)
+            await self._refuse(exchange, error, spoken)
         except Exception:  # noqa: BLE001 - the last guard: logged with its traceback, answered as 500
-            await self._fault(exchange)
+            await self._fault(exchange, spoken)
         finally:
             self.running -= 1
             exchange.disconnect.stop()
+
+    def _spoken(self, path: str, headers: Mapping[str, str]) -> Surface:
+        """The surface whose error shape the caller's SDK reads: by path, and by header where dialects share one."""
+        if path.startswith("/v1/messages") or "anthropic-version" in headers:
+            return self._anthropic
+        return self._plain
 
     def now_ns(self) -> int:
         return self.services.clock.monotonic_ns()
@@ -122,9 +130,9 @@ class DataPlane:
             exchange.read_headers()
             await self._call(exchange, route)
         except FaregateError as error:
-            await self._refuse(exchange, error)
+            await self._refuse(exchange, error, self.services.surfaces[route.surface])
         except Exception:  # noqa: BLE001 - the last guard: logged with its traceback, answered as 500
-            await self._fault(exchange)
+            await self._fault(exchange, self.services.surfaces[route.surface])
         finally:
             self.running -= 1
             exchange.release()
@@ -168,6 +176,7 @@ class DataPlane:
             await self._refuse(
                 exchange,
                 NotFound(f"There is no {scope['method']} {scope['path']} here. GET /openapi.json lists all paths."),
+                self._spoken(scope["path"], {}),
             )
             return
 
@@ -181,19 +190,22 @@ class DataPlane:
 
         await self._desk(scope, receive, named)
 
-    async def _refuse(self, exchange: AnyExchange, error: FaregateError) -> None:
+    async def _refuse(self, exchange: AnyExchange, error: FaregateError, spoken: Surface) -> None:
         """A refusal before identification: counted, answered, not recorded."""
         self.refusals.add(error.code)
         self.services.metrics.refused_before_identified(error.code)
-        await self._answer(exchange, error, self._request_id())
+        await self._answer(exchange, error, self._request_id(), spoken)
 
-    async def _answer(self, exchange: AnyExchange, error: FaregateError, request_id: tuple[bytes, bytes]) -> None:
+    async def _answer(
+        self, exchange: AnyExchange, error: FaregateError, request_id: tuple[bytes, bytes], spoken: Surface
+    ) -> None:
         if exchange.started:
-            await exchange.finish(self._plain.stream_error(error))
+            await exchange.finish(spoken.stream_error(error))
             return
-        body = self._plain.error_body(error)
+        body = spoken.error_body(error)
         extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items()]
-        await _send(exchange, error.status, body, extra=[*extra, request_id])
+        extra.extend((name, request_id[1]) for name in spoken.id_headers)
+        await _send(exchange, error.status, body, extra=extra)
 
     def _request_id(self) -> tuple[bytes, bytes]:
         services = self.services
@@ -213,12 +225,12 @@ class DataPlane:
         )
         return head.encode() + name + b": " + value + b"\r\n\r\n" + body
 
-    async def _fault(self, exchange: AnyExchange) -> None:
+    async def _fault(self, exchange: AnyExchange, spoken: Surface) -> None:
         request_id = self._request_id()
         LOG.exception("%s failed by a fault of the gateway", request_id[1].decode())
         if not exchange.finished:
             fault = InternalFault("The gateway failed while handling this call. It is logged; try again.")
-            await self._answer(exchange, fault, request_id)
+            await self._answer(exchange, fault, request_id, spoken)
 
 
 async def _send(

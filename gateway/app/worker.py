@@ -32,7 +32,9 @@ from gateway.dialects.discover import discover as discover_surfaces
 from gateway.exporters.prometheus import PrometheusMetrics
 from gateway.flow.compose import AsSent
 from gateway.flow.endpoints import Endpoints
+from gateway.flow.plan import Plans
 from gateway.flow.services import PathSettings, Services
+from gateway.flow.wires import Wires
 from gateway.journal.writer import JournalWriter
 from gateway.limits.wants import Wants
 from gateway.providers.discover import discover as discover_providers
@@ -180,6 +182,7 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
         metrics=metrics,
         settings=_path_settings(settings),
         endpoints=Endpoints(str(settings.run_dir)),
+        plans=Plans(Wires({})),
     )
     relay = desk or DeskRelay(
         upstream, str(settings.desk_socket), surfaces["chat.completions"], settings.max_body_bytes

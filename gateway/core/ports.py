@@ -177,7 +177,60 @@ class StreamTap(Protocol):
         ...
 
 
-class Surface(Protocol):
+Outgoing = tuple[bytes, tuple[str, ...]]
+"""A body as it is sent, and the caller's members that were left out of it (`messages.…` for those inside messages)."""
+
+
+class Wire(Protocol):
+    """How an attempt speaks to a provider for its caller: the caller's surface itself where the provider serves that,
+    else a translation into one that it does serve. The caller's side of it is always in the caller's dialect."""
+
+    @property
+    def name(self) -> str:
+        """The surface spoken upstream: `chat.completions`."""
+        ...
+
+    @property
+    def upstream_path(self) -> str:
+        """Appended to a provider's base URL: `/chat/completions`."""
+        ...
+
+    @property
+    def upstream_headers(self) -> tuple[tuple[str, str], ...]:
+        """What a request needs besides the headers of the provider's row."""
+        ...
+
+    def outgoing(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> Outgoing:
+        """The caller's body as sent upstream: the model's name replaced, usage asked for, what `quirks` says. Where it
+        is not translated every other byte sequence is kept, and the very same object returned if nothing has to change.
+        Raises BadRequest for what cannot be said upstream and must not be left out."""
+        ...
+
+    def with_output_limit(self, body: bytes, tokens: int, quirks: Quirks = PLAIN) -> bytes | None:
+        """The caller's body with the output limit set to `tokens` a choice, every other member as it came. None where
+        a provider with these quirks would not be told it, so that nothing would be limited."""
+        ...
+
+    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
+        """Raises UpstreamInvalidReply when a 200's body is not the upstream surface's."""
+        ...
+
+    def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
+        """The whole reply that `read_reply` accepted, as the caller gets it."""
+        ...
+
+    def read_error(self, status: int, body: bytes) -> ErrorFacts:
+        """What an upstream error reply says, whatever its shape. Never raises."""
+        ...
+
+    def caller_error(self, status: int, body: bytes) -> bytes:
+        """The provider's refusal (4xx) as the caller gets it. Never raises."""
+        ...
+
+    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap: ...
+
+
+class Surface(Wire, Protocol):
     """One endpoint of one dialect: how to read, rewrite and answer it. Members live in `dialects/`."""
 
     @property
@@ -189,37 +242,13 @@ class Surface(Protocol):
     def dialect(self) -> str: ...
 
     @property
-    def upstream_path(self) -> str:
-        """Appended to a provider's base URL: `/chat/completions`."""
+    def id_headers(self) -> tuple[bytes, ...]:
+        """The headers in which the dialect's SDKs look for the call's id."""
         ...
 
     def read_head(self, body: bytes) -> Head:
         """Raises BadRequest (malformed JSON, wrong types, too deep) with `param` where one is at fault."""
         ...
-
-    def upstream_body(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> bytes:
-        """The body as sent upstream: the model's name replaced, usage asked for, what `quirks` says; every other byte
-        sequence kept."""
-        ...
-
-    def with_output_limit(self, body: bytes, tokens: int, quirks: Quirks = PLAIN) -> bytes | None:
-        """The caller's body with the output limit set to `tokens` a choice, every other member as it came. None where
-        a provider with these quirks would not be told it, so that nothing would be limited."""
-        ...
-
-    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
-        """Raises UpstreamInvalidReply when a 200's body is not this surface's."""
-        ...
-
-    def dropped_params(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> tuple[str, ...]:
-        """The caller's members that `upstream_body` leaves out."""
-        ...
-
-    def read_error(self, status: int, body: bytes) -> ErrorFacts:
-        """What an upstream error reply says, whatever its shape. Never raises."""
-        ...
-
-    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap: ...
 
     def error_body(self, error: FaregateError) -> bytes: ...
 
@@ -230,7 +259,8 @@ class Surface(Protocol):
     def heartbeat(self) -> bytes: ...
 
     def usage_comment(self, cost_usd: str | None, cost_state: str, call_id: str) -> bytes:
-        """A comment event with the cost (None: unpriced), sent before the terminal event when it was asked for."""
+        """A comment event with the cost (None: unpriced), sent before the terminal event when it was asked for. Empty
+        where the dialect's clients would stumble over it."""
         ...
 
 

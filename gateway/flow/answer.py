@@ -42,7 +42,7 @@ Answer = WholeAnswer | StreamAnswer
 def call_headers(passage: Passage) -> list[tuple[bytes, bytes]]:
     """The headers of every answer, refusals included."""
     call_id = print_id(CALL, passage.call_id).encode()
-    return [(b"x-request-id", call_id), *passage.headers]
+    return [*[(name, call_id) for name in passage.surface.id_headers], *passage.headers]
 
 
 def answer_headers(

@@ -44,14 +44,14 @@ def caps_in_the_way(
     least = max(limit.min_output for limit in capping)
     body = None
     if least < top:
-        body = passage.surface.with_output_limit(composed.body, top, target.row.quirks)
+        body = target.wire.with_output_limit(composed.body, top, target.row.quirks)
     if body is None:
         return
     head = msgspec.structs.replace(composed.head, text_bytes=len(body))  # no smaller limit is written longer
     search = _Search(services, head, target, blocked, now_ms)
     tokens = search.largest(least, top)
     for size in dict.fromkeys((tokens, least) if tokens else (least,)):
-        capped = passage.surface.with_output_limit(composed.body, size, target.row.quirks)
+        capped = target.wire.with_output_limit(composed.body, size, target.row.quirks)
         if capped is None:
             return
         its_head = msgspec.structs.replace(head, max_output_tokens=size, text_bytes=len(capped))

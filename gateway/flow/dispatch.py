@@ -13,7 +13,6 @@ from typing import TypeVar
 from gateway.core.call import AnswerHead
 from gateway.core.errors import (
     AttemptFailed,
-    BadRequest,
     ConfigInvalid,
     UpstreamAuthError,
     UpstreamInvalidReply,
@@ -55,8 +54,6 @@ async def dispatch(
     while at < len(targets):
         target = targets[at]
         at += 1
-        if fault := target.row.not_served(passage.surface.name, target.provider.name):
-            raise BadRequest(fault, param="model")
         try:
             attempt = await reserve(passage, services, exchange.disconnect, composed, target)
         except NoRoom as no_room:
@@ -129,16 +126,17 @@ async def waited(passage: Passage, services: Services, awaited: Awaitable[T]) ->
 
 
 def _request(passage: Passage, services: Services, exchange: Exchange, attempt: Attempt) -> UpstreamRequest:
-    target, surface, composed = attempt.target, passage.surface, attempt.composed
+    target, composed = attempt.target, attempt.composed
     head = composed.head
-    row, provider, model = target.row, target.provider, target.deployment.model
-    url = row.url(provider, surface.name, surface.upstream_path, model)
-    endpoint = services.endpoints.of(services.configuration, provider, surface, url, head.stream)
+    row, wire, provider, model = target.row, target.wire, target.provider, target.deployment.model
+    url = row.url(provider, wire.name, wire.upstream_path, model)
+    endpoint = services.endpoints.of(services.configuration, provider, wire, url, head.stream)
     headers: tuple[tuple[str, str], ...] = ((row.request_id_header, print_id(ATTEMPT, attempt.hold.attempt_id)),)
+    headers += wire.upstream_headers
     for prefix in row.forwarded_prefixes:
         headers += tuple([(name, value) for name, value in exchange.headers.items() if name.startswith(prefix)])
-    attempt.dropped = surface.dropped_params(composed.body, head, row.quirks)
-    return UpstreamRequest(endpoint, headers, surface.upstream_body(composed.body, head, model, row.quirks))
+    body, attempt.dropped = wire.outgoing(composed.body, head, model, row.quirks)
+    return UpstreamRequest(endpoint, headers, body)
 
 
 async def _refused(
@@ -157,7 +155,8 @@ async def _refused(
             f"{provider.credential or 'the credential of that provider'}; your key is fine."
         )
     body = _without_credential(services, provider.credential, body)
-    facts = passage.surface.read_error(status, body)
+    wire = attempt.target.wire
+    facts = wire.read_error(status, body)
     attempt.error_code = f"upstream_{facts.code or status}"
     if status >= 500:
         said = f": {facts.message}" if facts.message else "."
@@ -169,7 +168,10 @@ async def _refused(
             "check its base_url."
         )
     content_type = reply.headers.get("content-type", "application/json")
-    return WholeAnswer(attempt=attempt, status=status, content_type=content_type, headers=headers, body=body)
+    told = wire.caller_error(status, body)
+    if told is not body:
+        content_type = "application/json"
+    return WholeAnswer(attempt=attempt, status=status, content_type=content_type, headers=headers, body=told)
 
 
 def _without_credential(services: Services, reference: str, body: bytes) -> bytes:
@@ -190,7 +192,8 @@ async def _whole(
 ) -> WholeAnswer:
     body = await waited(passage, services, reply.read(services.settings.max_reply_bytes))
     attempt.first_token_ns = services.clock.monotonic_ns()
-    facts = passage.surface.read_reply(body, attempt.target.row.quirks)
+    wire, quirks = attempt.target.wire, attempt.target.row.quirks
+    facts = wire.read_reply(body, quirks)
     attempt.usage = facts.usage
     if facts.reported_nusd is not None:
         attempt.reported_nusd = facts.reported_nusd
@@ -200,6 +203,7 @@ async def _whole(
     attempt.output_bytes = facts.output_bytes
     attempt.upstream_id = facts.upstream_id or attempt.upstream_id
     content_type = reply.headers.get("content-type", "application/json")
+    body = wire.caller_reply(body, attempt.composed.head, quirks)
     return WholeAnswer(attempt=attempt, status=reply.status, content_type=content_type, headers=headers, body=body)
 
 
@@ -213,7 +217,7 @@ async def _first_event(
 ) -> StreamAnswer:
     """Waits for the first event; an error there is a failed attempt, not an answer."""
     clock = services.clock
-    tap = passage.surface.tap(attempt.composed.head, attempt.target.row.quirks)
+    tap = attempt.target.wire.tap(attempt.composed.head, attempt.target.row.quirks)
     chunks = reply.chunks()
     first = bytearray()
     ended = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.errors import ModelNotAllowed, ModelNotFound, ModelUnpriced, RateLimited
+from gateway.core.errors import BadRequest, ModelNotAllowed, ModelNotFound, ModelUnpriced, RateLimited
 from gateway.core.limits import Want
 from gateway.core.ports import Composed, Disconnect
 from gateway.flow.reserve import NoRoom, reserve
@@ -42,17 +42,15 @@ async def downgraded(
             continue
         tried.add(_real(passage, model))
         try:
-            targets = services.plans.of(passage.policy, services.providers, passage.caller.key, model)
-            if any(target.row.not_served(passage.surface.name, target.provider.name) for target in targets):
-                continue
+            targets = services.plans.of(passage.policy, services.providers, passage.caller.key, model, passage.surface)
             admits = _admits(passage, services, composed, model)
             attempt = await reserve(
                 passage, services, disconnect, composed, targets[0], until_ns=no_room.until_ns, admits=admits
             )
         except NoRoom as again:
             ways.extend(again.ways)
-        except (ModelNotAllowed, ModelNotFound, ModelUnpriced, RateLimited):
-            continue  # the key may not use it, it has gone from routes.yaml, or no limit may be made sure of there
+        except (BadRequest, ModelNotAllowed, ModelNotFound, ModelUnpriced, RateLimited):
+            continue  # no such call is served there, the key may not use it, it has gone, or no limit is sure there
         else:
             _tell(passage, services, limit_id, asked, model)
             return attempt, targets

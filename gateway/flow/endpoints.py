@@ -6,7 +6,7 @@ import logging
 
 from gateway.core.config import ProviderSettings
 from gateway.core.errors import ConfigInvalid, CredentialMissing
-from gateway.core.ports import Configuration, Surface
+from gateway.core.ports import Configuration, Wire
 from gateway.core.upstream import Endpoint
 
 LOG = logging.getLogger("faregate.flow")
@@ -25,7 +25,7 @@ class Endpoints:
         self._known: dict[tuple[str, str, str, bool], tuple[ProviderSettings, str, Endpoint]] = {}
 
     def of(
-        self, configuration: Configuration, provider: ProviderSettings, surface: Surface, url: str, stream: bool
+        self, configuration: Configuration, provider: ProviderSettings, wire: Wire, url: str, stream: bool
     ) -> Endpoint:
         """Raises CredentialMissing."""
         try:
@@ -36,7 +36,7 @@ class Endpoints:
                 f"The gateway has no usable credential for the provider {provider.name}. Its operator must set one; "
                 "your key is fine."
             ) from error
-        key = (provider.name, surface.name, url, stream)
+        key = (provider.name, wire.name, url, stream)
         known = self._known.get(key)
         if known is not None and known[0] is provider and known[1] == secret:
             return known[2]

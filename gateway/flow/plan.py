@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from gateway.core.caller import KeyRecord
 from gateway.core.config import Policy
+from gateway.core.errors import BadRequest
+from gateway.core.ports import Surface
 from gateway.flow.state import Target
+from gateway.flow.wires import Wires
 from gateway.providers.row import ProviderRow
 from gateway.routing.plan import plan as route_plan
 from gateway.routing.resolve import find_route
@@ -17,28 +20,47 @@ REMEMBERED_PLANS = 4096
 class Plans:
     """Plans with a memory: the same until the policy is another one. Full, it begins anew."""
 
-    __slots__ = ("_plans", "_policy")
+    __slots__ = ("_names", "_plans", "_policy", "_wires")
 
-    def __init__(self) -> None:
+    def __init__(self, wires: Wires) -> None:
+        self._wires = wires
         self._policy: Policy | None = None
-        self._plans: dict[tuple[str, tuple[str, ...]], tuple[Target, ...]] = {}
+        self._names: set[str] = set()
+        self._plans: dict[tuple[str, str, tuple[str, ...]], tuple[Target, ...]] = {}
 
     def knows(self, policy: Policy, key: KeyRecord, model: str) -> bool:
         """Whether there is such a model: a name that a caller makes up must not count as a value of a limit."""
-        planned = policy is self._policy and (model, key.models) in self._plans
+        planned = policy is self._policy and model in self._names
         return planned or find_route(policy, model) is not None
 
     def of(
-        self, policy: Policy, providers: Mapping[str, ProviderRow], key: KeyRecord, model: str
+        self, policy: Policy, providers: Mapping[str, ProviderRow], key: KeyRecord, model: str, surface: Surface
     ) -> tuple[Target, ...]:
-        """Targets in the order to try. Raises ModelNotFound (with close names) and ModelNotAllowed."""
+        """Targets in the order to try, without those that cannot serve `surface`. Raises ModelNotFound (with close
+        names), ModelNotAllowed, and BadRequest where no deployment of the model serves such a call."""
         if policy is not self._policy or len(self._plans) >= REMEMBERED_PLANS:
             self._policy = policy
             self._plans = {}
-        targets = self._plans.get((model, key.models))
+            self._names = set()
+        targets = self._plans.get((surface.name, model, key.models))
         if targets is None:
-            targets = self._plans[model, key.models] = tuple(
-                Target(step.deployment, step.provider, providers[step.provider.kind], step.sheet, model)
-                for step in route_plan(policy, key, model).deployments
-            )
+            targets = self._made(policy, providers, key, model, surface)
+            self._plans[surface.name, model, key.models] = targets
+            self._names.add(model)
         return targets
+
+    def _made(
+        self, policy: Policy, providers: Mapping[str, ProviderRow], key: KeyRecord, model: str, surface: Surface
+    ) -> tuple[Target, ...]:
+        targets = []
+        faults = []
+        for step in route_plan(policy, key, model).deployments:
+            row = providers[step.provider.kind]
+            wire = self._wires.between(surface, row)
+            if wire is None:
+                faults.append(row.not_served(surface.name, step.provider.name))
+            else:
+                targets.append(Target(step.deployment, step.provider, row, wire, step.sheet, model))
+        if not targets:
+            raise BadRequest(" ".join(dict.fromkeys(faults)), param="model")
+        return tuple(targets)

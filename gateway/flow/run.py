@@ -135,7 +135,7 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
         await exchange.finish(remembered)
         return
 
-    targets = services.plans.of(passage.policy, services.providers, caller.key, composed.head.model)
+    targets = services.plans.of(passage.policy, services.providers, caller.key, composed.head.model, surface)
     answer = await dispatch(passage, services, exchange, composed, targets)  # reserve is taken for each attempt
     if isinstance(answer, WholeAnswer):
         await relay_whole(passage, services, exchange, answer)  # settles before the last byte

@@ -21,6 +21,7 @@ from gateway.core.ports import (
 from gateway.core.upstream import Upstream
 from gateway.flow.endpoints import Endpoints
 from gateway.flow.plan import Plans
+from gateway.flow.wires import Wires
 from gateway.limits.wants import Wants
 from gateway.pricing.remembered import Prices
 from gateway.providers.row import ProviderRow
@@ -62,7 +63,7 @@ class Services:
     metrics: Metrics
     settings: PathSettings
     prices: Prices = field(default_factory=Prices)
-    plans: Plans = field(default_factory=Plans)
+    plans: Plans = field(default_factory=lambda: Plans(Wires({})))
     endpoints: Endpoints = field(default_factory=Endpoints)
 
 

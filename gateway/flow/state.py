@@ -8,19 +8,20 @@ from gateway.core.caller import Caller
 from gateway.core.charge import PriceSheet
 from gateway.core.config import Deployment, Policy, ProviderSettings
 from gateway.core.limits import Take, Want
-from gateway.core.ports import Composed, Surface
+from gateway.core.ports import Composed, Surface, Wire
 from gateway.core.records import AttemptEnd, Features, Hold
 from gateway.core.usage import Usage
 from gateway.providers.row import ProviderRow
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One planned deployment with all a dispatch needs to know of it. `sheet` None: the model has no price. `name` is
-    the public model it was planned for."""
+    """One planned deployment with all a dispatch needs to know of it. `wire` is how it is spoken to for the caller's
+    surface. `sheet` None: the model has no price. `name` is the public model it was planned for."""
 
     deployment: Deployment
     provider: ProviderSettings
     row: ProviderRow
+    wire: Wire
     sheet: PriceSheet | None
     name: str
 

@@ -49,7 +49,7 @@ def test_head_of_a_good_body(surface: Surface) -> None:
 @parametrised
 def test_a_body_that_need_not_change_is_the_same_object(surface: Surface) -> None:
     body = example(surface).body.replace(b'"stream":true', b'"stream":false')
-    assert surface.upstream_body(body, surface.read_head(body), "m") is body
+    assert surface.outgoing(body, surface.read_head(body), "m")[0] is body
 
 
 @parametrised
@@ -66,7 +66,7 @@ def test_a_limit_to_the_output_is_one_that_is_read_back(surface: Surface) -> Non
 @parametrised
 def test_only_the_model_changes(surface: Surface) -> None:
     body = example(surface).body.replace(b'"stream":true', b'"stream":false')
-    sent = surface.upstream_body(body, surface.read_head(body), "vendor/other")
+    sent = surface.outgoing(body, surface.read_head(body), "vendor/other")[0]
     assert sent == body.replace(b'"model":"m"', b'"model":"vendor/other"')
 
 

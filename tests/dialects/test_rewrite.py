@@ -20,7 +20,7 @@ RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def sent(body: bytes, model: str = "m") -> bytes:
-    return CHAT.upstream_body(body, CHAT.read_head(body), model)
+    return CHAT.outgoing(body, CHAT.read_head(body), model)[0]
 
 
 def test_strange_spellings_survive() -> None:

@@ -32,8 +32,8 @@ def test_the_request_goes_up_as_the_vendor_takes_it(row: ProviderRow) -> None:
     surface, expected = surface_of(golden), golden.expected
     body = golden.bytes("request.json")
     head = surface.read_head(body)
-    assert surface.upstream_body(body, head, expected["model"], row.quirks) == golden.bytes("upstream.json")
-    assert list(surface.dropped_params(body, head, row.quirks)) == expected["dropped"]
+    assert surface.outgoing(body, head, expected["model"], row.quirks)[0] == golden.bytes("upstream.json")
+    assert list(surface.outgoing(body, head, "m", row.quirks)[1]) == expected["dropped"]
     assert row.url(golden.settings(), surface.name, surface.upstream_path, expected["model"]) == expected["url"]
 
 

@@ -72,7 +72,7 @@ def renamed_names(quirks: Quirks) -> set[str]:
 def test_what_no_quirk_names_keeps_its_bytes_and_its_place(quirks: Quirks, body: Any, style: Any) -> None:
     text = json.dumps(body, **style).encode("utf-8", "replace")
     head = CHAT.read_head(text)
-    sent = CHAT.upstream_body(text, head, "vendor/other", quirks)
+    sent = CHAT.outgoing(text, head, "vendor/other", quirks)[0]
     before, after = RAW.decode(text), RAW.decode(sent)
     touched = {"model", "stream_options", "messages", *quirks.refused, *renamed_names(quirks)}
     assert {name: bytes(raw) for name, raw in after.items() if name not in touched} == {
@@ -82,7 +82,7 @@ def test_what_no_quirk_names_keeps_its_bytes_and_its_place(quirks: Quirks, body:
     assert bytes(after["model"]) == b'"vendor/other"'
     check_messages(quirks, before["messages"], after["messages"])
     check_usage_is_asked_for(quirks, head.stream, before, after)
-    assert sent == CHAT.upstream_body(text, head, "vendor/other", quirks), "the same each time"
+    assert sent == CHAT.outgoing(text, head, "vendor/other", quirks)[0], "the same each time"
 
 
 def places(quirks: Quirks, stream: bool, before: dict[str, msgspec.Raw]) -> list[str]:
@@ -143,8 +143,8 @@ def check_usage_is_asked_for(quirks: Quirks, stream: bool, before: Any, after: A
 def test_what_is_left_out_is_told_and_nothing_else(quirks: Quirks, body: Any) -> None:
     text = compact(body)
     head = CHAT.read_head(text)
-    told = set(CHAT.dropped_params(text, head, quirks))
-    after = json.loads(CHAT.upstream_body(text, head, "m", quirks))
+    told = set(CHAT.outgoing(text, head, "m", quirks)[1])
+    after = json.loads(CHAT.outgoing(text, head, "m", quirks)[0])
     gone = {
         name for name in body if name not in after and name != "stream_options" and name not in dict(quirks.renamed)
     }
@@ -162,7 +162,7 @@ def test_an_output_limit_never_gets_lost(quirks: Quirks, body: Any) -> None:
     """The hold was made with the caller's limit: a provider that got none would write past it."""
     text = compact(body)
     head = CHAT.read_head(text)
-    after = json.loads(CHAT.upstream_body(text, head, "m", quirks))
+    after = json.loads(CHAT.outgoing(text, head, "m", quirks)[0])
     sent = [after[name] for name in ("max_tokens", "max_completion_tokens") if after.get(name) is not None]
     assert bool(sent) == (head.max_output_tokens is not None)
     assert max(sent, default=0) <= (head.max_output_tokens or 0)
@@ -172,11 +172,11 @@ def test_an_output_limit_never_gets_lost(quirks: Quirks, body: Any) -> None:
 @few
 @given(body=BODY)
 def test_a_body_that_fits_is_the_same_object(quirks: Quirks, body: Any) -> None:
-    once = CHAT.upstream_body(compact(body), CHAT.read_head(compact(body)), "m", quirks)
+    once = CHAT.outgoing(compact(body), CHAT.read_head(compact(body)), "m", quirks)[0]
     head = CHAT.read_head(once)
     if quirks.stream_usage or not head.stream:
-        assert CHAT.upstream_body(once, head, "m", quirks) is once
-    assert CHAT.dropped_params(once, head, quirks) == ()
+        assert CHAT.outgoing(once, head, "m", quirks)[0] is once
+    assert CHAT.outgoing(once, head, "m", quirks)[1] == ()
 
 
 @pytest.mark.parametrize(
@@ -196,12 +196,12 @@ def test_two_names_of_one_limit(given: dict[str, Any], sent: dict[str, Any], tol
     quirks = ROWS["ollama"].quirks
     text = compact({"model": "m", "messages": [{"role": "user"}], **given})
     head = CHAT.read_head(text)
-    after = json.loads(CHAT.upstream_body(text, head, "m", quirks))
+    after = json.loads(CHAT.outgoing(text, head, "m", quirks)[0])
     assert {name: value for name, value in after.items() if name.startswith("max_")} == sent
-    assert CHAT.dropped_params(text, head, quirks) == told
+    assert CHAT.outgoing(text, head, "m", quirks)[1] == told
 
 
 def test_a_name_inside_a_text_changes_nothing() -> None:
     said = {"role": "user", "content": 'what is "store", "user" and {"tool_call_id": "x"}?'}
     text = compact({"model": "m", "messages": [said]})
-    assert CHAT.upstream_body(text, CHAT.read_head(text), "m", ROWS["mistral"].quirks) is text
+    assert CHAT.outgoing(text, CHAT.read_head(text), "m", ROWS["mistral"].quirks)[0] is text

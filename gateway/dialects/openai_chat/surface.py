@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import FaregateError
+from gateway.core.ports import Outgoing
 from gateway.core.quirks import PLAIN, ErrorFacts, Quirks
 from gateway.dialects.openai_chat import errors, provider_errors, reply, request
 from gateway.dialects.openai_chat.rewrite import output_limited, rewritten
@@ -19,6 +20,8 @@ class OpenAIEndpoint:
 
     __slots__ = ("name", "upstream_path")
     dialect = DIALECT
+    upstream_headers: tuple[tuple[str, str], ...] = ()
+    id_headers: tuple[bytes, ...] = (b"x-request-id",)
     spellings: Spellings = CHAT_SPELLINGS
     limit_members: tuple[str, ...] = ("max_tokens",)
     """What limits the output, the one to write where the caller wrote none first."""
@@ -27,15 +30,8 @@ class OpenAIEndpoint:
         self.name = name
         self.upstream_path = upstream_path
 
-    def upstream_body(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> bytes:
-        return rewritten(body, head, model, quirks)[0]
-
-    def dropped_params(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> tuple[str, ...]:
-        """The members that `upstream_body` leaves out and the caller has to be told of, `messages.…` for those inside
-        messages. Costs nothing where the provider refuses none."""
-        if not (quirks.refused or quirks.refused_in_messages or quirks.renamed):
-            return ()
-        return rewritten(body, head, head.model, quirks)[1]
+    def outgoing(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> Outgoing:
+        return rewritten(body, head, model, quirks)
 
     def with_output_limit(self, body: bytes, tokens: int, quirks: Quirks = PLAIN) -> bytes | None:
         """Where the caller gives a limit, its members have the new one; else the endpoint's first name is added."""
@@ -47,6 +43,12 @@ class OpenAIEndpoint:
     def read_error(self, status: int, body: bytes) -> ErrorFacts:
         """What a provider's error reply says, whatever its shape. Never raises."""
         return provider_errors.read_error(status, body)
+
+    def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
+        return body
+
+    def caller_error(self, status: int, body: bytes) -> bytes:
+        return body
 
     def error_body(self, error: FaregateError) -> bytes:
         return errors.error_body(error)
