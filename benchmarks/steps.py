@@ -132,7 +132,7 @@ class _Bench:
             composer=AsSent(),
             recall=nothing.MEMBER,
             metrics=PrometheusMetrics(),
-            settings=PathSettings(1 << 26, 15.0, 15.0, 2.0, 60.0, 402, False),
+            settings=PathSettings(1 << 26, 15.0, 15.0, 2.0, 30.0, 60.0, 402, False),
         )
         self.spent: dict[str, list[int]] = {}
 

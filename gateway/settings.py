@@ -69,6 +69,9 @@ class Settings:
         15.0, "How long a stream's headers wait for the first event before 200 and heartbeats.", least=0.1
     )
     reserve_wait_s: float = _setting(2.0, "How long a call waits for money that other running calls hold.")
+    reserve_last_wait_s: float = _setting(
+        30.0, "The same for a call whose SDK has tried again as often as it will (`x-stainless-retry-count` of 2)."
+    )
     budget_status: int = _setting(402, "HTTP status of a budget refusal.", least=400, most=499)
     journal_sync_ms: int = _setting(5, "How often the journal is forced to disk.", least=1)
     journal_keep_days: int = _setting(7, "How long journal segments are kept after they are in SQL.")

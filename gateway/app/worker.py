@@ -61,6 +61,7 @@ def _path_settings(settings: Settings) -> PathSettings:
         progress_idle_s=settings.progress_idle_s,
         heartbeat_s=HEARTBEAT_S,
         reserve_wait_s=settings.reserve_wait_s,
+        reserve_last_wait_s=settings.reserve_last_wait_s,
         drain_max_s=settings.drain_max_s,
         budget_status=settings.budget_status,
         power=settings.durability == "power",

@@ -6,17 +6,15 @@ decided here, on the matched route, and nowhere else on the data plane.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
-from gateway.core.caller import Caller, Permission, is_owned_tag, permits
+from gateway.core.caller import Caller, Permission, permits
 from gateway.core.errors import BadRequest, KeysUnavailable, NotAuthenticated, NotPermitted
 from gateway.core.ports import KeyRing
+from gateway.flow.attribution import attributed
 
 _KEY_HEADERS = ("x-faregate-api-key", "x-api-key", "api-key", "x-goog-api-key")
 _HOW = "Send your Faregate key as `Authorization: Bearer fg_…`; `faregate keys create` makes one."
-_MAX_DIMENSION = 256
-_MAX_TAGS = 16
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
@@ -68,30 +66,4 @@ def identify(
             f"The key {key.key_id} has the role {key.role}, which does not include {permission.value}. "
             "Use a key whose role does."
         )
-    return Caller(
-        key=key,
-        user=_dimension(headers, "x-faregate-user"),
-        session=_dimension(headers, "x-faregate-session"),
-        tags=_tags(key.tags, headers.get("x-faregate-tags", "")),
-    )
-
-
-def _dimension(headers: Mapping[str, str], name: str) -> str:
-    value = headers.get(name, "")
-    if not value.isascii():
-        with contextlib.suppress(UnicodeError):  # a body says `é` in UTF-8: the same name in a header is the same user
-            value = value.encode("latin-1").decode()
-    return value[:_MAX_DIMENSION]
-
-
-def _tags(own: tuple[tuple[str, str], ...], sent: str) -> tuple[tuple[str, str], ...]:
-    """The key's default tags and `name=value,name=value` of the header; the key's own cannot be overridden."""
-    if not sent:
-        return own
-    tags = dict(own)
-    for pair in sent.split(",")[:_MAX_TAGS]:
-        name, _, value = pair.partition("=")
-        name = name.strip()[:_MAX_DIMENSION]
-        if name and not is_owned_tag(name):
-            tags.setdefault(name, value.strip()[:_MAX_DIMENSION])
-    return tuple(tags.items())
+    return attributed(key, headers)

@@ -51,7 +51,7 @@ async def reserve(
 ) -> Attempt:
     """An attempt whose HOLD is in the journal, and its DISPATCH with it: nothing is waited for between the two.
 
-    It waits for room until `until_ns` of the monotonic clock (0: the setting's time from now). `admits` are counted
+    It waits for room until `until_ns` of the monotonic clock (0: the settings' time from now). `admits` are counted
     with the hold, or not at all. Raises NoRoom, ModelUnpriced, UsageLogUnavailable; nothing is held then. Raises
     ClientGone for a caller that goes while it waits.
     """
@@ -62,8 +62,15 @@ async def reserve(
     if services.limits.check((*admits, *wants) if admits else wants) is None:
         return _hold(passage, services, composed, target, bound, wants, now_ms, admits)
     if not until_ns:
-        until_ns = services.clock.monotonic_ns() + int(services.settings.reserve_wait_s * 1e9)
+        until_ns = services.clock.monotonic_ns() + int(_patience_s(passage, services) * 1e9)
     return await _made_to_fit(passage, services, disconnect, composed, target, until_ns, admits)
+
+
+def _patience_s(passage: Passage, services: Services) -> float:
+    """Who will not come back is not sent away as long as there is something to wait for."""
+    if passage.client_retry < PATIENT_RETRIES:
+        return services.settings.reserve_wait_s
+    return services.settings.reserve_last_wait_s
 
 
 async def _made_to_fit(

@@ -21,6 +21,7 @@ from gateway.core.tokens import estimate_tokens
 from gateway.flow.abandon import ClientGone
 from gateway.flow.admit import admit
 from gateway.flow.answer import WholeAnswer, call_headers
+from gateway.flow.attribution import completed
 from gateway.flow.dispatch import dispatch
 from gateway.flow.guard import guard, require_tags
 from gateway.flow.identify import identify
@@ -111,6 +112,7 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
         passage.waited_ns += clock.monotonic_ns() - asked_ns
 
     head = surface.read_head(body)
+    passage.caller = caller = completed(caller, head)
     passage.composed = composed = services.composer.compose(caller, body, head)
     passage.features = Features(
         body_bytes=len(body),

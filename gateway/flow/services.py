@@ -35,6 +35,7 @@ class PathSettings:
     first_event_wait_s: float
     heartbeat_s: float
     reserve_wait_s: float
+    reserve_last_wait_s: float
     drain_max_s: float
     budget_status: int
     power: bool

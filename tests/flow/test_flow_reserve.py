@@ -50,6 +50,20 @@ def test_after_the_longest_wait_it_is_429_not_402() -> None:
     play(gave_up())
 
 
+def test_the_last_try_waits_for_what_an_earlier_one_is_sent_away_for() -> None:
+    async def last() -> None:
+        for retry, expected in (("0", 429), ("1", 429), ("2", 200)):
+            world = World([whole(12.0, completion())], limits=(budget(BOUND_NUSD + COST_NUSD),))
+            running = asyncio.ensure_future(world.call())
+            await asyncio.sleep(0.1)
+            late = await world.call(headers={"x-stainless-retry-count": retry})
+            assert late.status == expected, f"retry {retry}"
+            assert (await running).status == 200
+            lawful(world)
+
+    play(last())
+
+
 def test_of_many_exactly_as_many_are_sent_as_there_is_money_for() -> None:
     """The upstream answers only when all have been decided. 500 calls, 37 holds fit into 38 × hold - 1."""
 

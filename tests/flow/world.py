@@ -65,6 +65,7 @@ SETTINGS = PathSettings(
     first_event_wait_s=15.0,
     heartbeat_s=15.0,
     reserve_wait_s=2.0,
+    reserve_last_wait_s=30.0,
     drain_max_s=60.0,
     budget_status=402,
     power=False,
