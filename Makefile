@@ -136,3 +136,40 @@ test-peers: $(STAMP) $(PEERS)/granian/.installed ## the upstream clients against
 .PHONY: test-postgres
 test-postgres: $(STAMP) ## PgBouncer, Debian's PostgreSQL and every command of docs/postgresql.md (make system-deps)
 	$(BIN)/python -m pytest -q -p no:cacheprovider peers/postgres
+
+# ---------------------------------------------------------------- the clients that people use, each in its own environment
+
+CLIENTS := $(PEERS)/clients
+CLIENT_GROUPS := modern older node agents
+.PHONY: test-clients test-sdk-suites clients-lock $(CLIENT_GROUPS:%=test-clients-%)
+
+$(CLIENTS)/%/.installed: peers/clients/locks/%.lock
+	$(PYTHON) -m venv $(CLIENTS)/$*
+	$(CLIENTS)/$*/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+$(CLIENTS)/node/.installed: peers/clients/locks/node/package-lock.json
+	mkdir -p $(@D) && cp peers/clients/locks/node/*.json $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+CLIENT_SERVERS := $(CLIENTS)/tools/.installed $(PEERS)/aimock/.installed $(PEERS)/llmock/.installed
+
+test-clients: $(STAMP) $(CLIENT_SERVERS) $(CLIENT_GROUPS:%=$(CLIENTS)/%/.installed) ## SDKs, frameworks and agents through a gateway (docs/clients.md)
+	$(BIN)/python -m pytest -q -p no:cacheprovider peers/clients --ignore peers/clients/test_sdk_suites.py
+
+$(CLIENT_GROUPS:%=test-clients-%): test-clients-%: $(STAMP) $(CLIENT_SERVERS) $(CLIENTS)/%/.installed
+	$(BIN)/python -m pytest -q -p no:cacheprovider peers/clients --group $*
+
+$(CLIENTS)/suites/tests/.unpacked: peers/clients/locks/suites-tests.lock $(CLIENTS)/suites/.installed
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(CLIENTS)/suites/bin/python -m pip download --quiet --no-deps --no-binary anthropic,openai --require-hashes -d $(@D) -r $<
+	for archive in $(@D)/*.tar.gz; do tar -xzf $$archive -C $(@D); done
+	@touch $@
+
+test-sdk-suites: $(STAMP) $(CLIENT_SERVERS) $(CLIENTS)/node/.installed $(CLIENTS)/suites/tests/.unpacked ## the SDKs' own suites through a gateway, against a mock that validates
+	$(BIN)/python -m pytest -q -p no:cacheprovider peers/clients/test_sdk_suites.py
+
+clients-lock: $(STAMP) ## resolve the clients' packages anew
+	cd peers/clients/locks && for group in *.in; do ../../../$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o $${group%.in}.lock $$group; done
+	npm install --prefix peers/clients/locks/node --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund --silent

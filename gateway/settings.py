@@ -75,6 +75,9 @@ class Settings:
     budget_status: int = _setting(402, "HTTP status of a budget refusal.", least=400, most=499)
     journal_sync_ms: int = _setting(5, "How often the journal is forced to disk.", least=1)
     journal_keep_days: int = _setting(7, "How long journal segments are kept after they are in SQL.")
+    alert_keep_days: int = _setting(
+        400, "How long alerts are kept in SQL, so that a year can be looked back on.", least=1
+    )
     journal_reserve_bytes: int = _setting(
         16 * 1024 * 1024, "Space kept back so that running calls can settle on a full disk.", least=65536
     )

@@ -49,6 +49,20 @@ BUGS = [
         "tests/store/test_ledger_writer.py::test_rows_protect_themselves_when_the_cursor_is_lost[sqlite]",
     ),
     Bug(
+        "only the last usage of a message's stream",
+        "dialects/anthropic_messages/stream.py",
+        "        self._usage_fields = merge_usage(self._usage_fields, fields)\n",
+        "        self._usage_fields = fields\n",
+        "tests/dialects/test_messages_stream.py::test_the_last_running_total_counts_and_what_it_leaves_out_stays",
+    ),
+    Bug(
+        "a caller's own credential sent to whoever is asked",
+        "flow/own_credential.py",
+        "    return bool(passage.own_credential) and target.provider.caller_credentials\n",
+        "    return bool(passage.own_credential)\n",
+        "tests/flow/test_flow_own_credential.py::test_other_providers_never_see_it_and_are_paid_as_usual",
+    ),
+    Bug(
         "an ignored limit",
         "counters/memory.py",
         "            if spent + reserved + amount <= want.limit.amount:\n",

@@ -281,8 +281,9 @@ def scope_of(limit: Limit, values: str) -> Scope:
 
 
 def _limit_words(limit: Limit, scope: Iterable[tuple[str, str]], key: KeyRecord | None) -> str:
-    """With the key's name: nobody knows ids at night."""
-    name = f"{limit.name} " if limit.name else ""
+    """With the key's name: nobody knows ids at night. The id of a file's limit is the name that it has there."""
+    own = limit.name or ("" if limit.origin == "sql" else limit.id)
+    name = f"{own} " if own else ""
     if key is not None:
         scope = [
             (one, _key_name(value, key) if one == "key" and value == key.key_id else value) for one, value in scope

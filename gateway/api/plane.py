@@ -11,19 +11,29 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+import msgspec
+
 from gateway.api.bodies import BodyRoom
 from gateway.api.exchange import AsgiApp, AsgiExchange, Message, Receive, Scope, Send
 from gateway.api.headers import read_headers
 from gateway.api.http_exchange import HttpExchange
 from gateway.api.models import list_models, one_model
-from gateway.api.routes import ROUTES, Route, RouteTable
+from gateway.api.routes import ROUTES, Route, RouteTable, spellings
 from gateway.core.call import AnswerHead
 from gateway.core.caller import Caller
-from gateway.core.errors import FaregateError, MethodNotAllowed, NotFound, ServerShuttingDown
+from gateway.core.errors import (
+    FaregateError,
+    MethodNotAllowed,
+    NotFound,
+    NotOffered,
+    ServerShuttingDown,
+    UpgradeRequired,
+)
 from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.ports import Surface
 from gateway.core.records import Stat
 from gateway.flow.identify import identify
+from gateway.flow.kept import Asked
 from gateway.flow.run import run
 from gateway.flow.services import Services
 
@@ -76,7 +86,9 @@ class DataPlane:
         self._render_metrics = render_metrics
         self.bodies = bodies
         self._table = RouteTable()
-        self.call_routes = {route.path.encode(): route for route in ROUTES if route.handler == "call"}
+        self.call_routes = {
+            path.encode(): route for route in ROUTES if route.handler == "call" for path in spellings(route)
+        }
         self._plain: Surface = services.surfaces["chat.completions"]
         self._anthropic: Surface = services.surfaces.get("messages", self._plain)
         self._stale_ms = int(services.settings.stale_keys_s * 1000)
@@ -98,14 +110,18 @@ class DataPlane:
         spoken = self._spoken(scope["path"], exchange.headers)
         try:
             if route is None:
+                _refuse_upgrade(scope, exchange.headers)
                 raise MethodNotAllowed(
                     f"{scope['path']} does not take {scope['method']}; it takes {', '.join(match.methods)}.",
                     headers={"allow": ", ".join(match.methods)},
                 )
             if route.handler == "call":
                 await self._call(exchange, route)
+            elif route.handler == "kept":
+                exchange.disconnect.watch()  # it has no body that would have to be read first
+                await self._ask_kept(exchange, route, match.rest, scope)
             else:
-                await self._inform(exchange, route, match.rest)
+                await self._inform(exchange, route, match.rest, scope["query_string"].decode("latin-1"))
         except FaregateError as error:
             await self._refuse(exchange, error, spoken)
         except Exception:  # noqa: BLE001 - the last guard: logged with its traceback, answered as 500
@@ -116,7 +132,7 @@ class DataPlane:
 
     def _spoken(self, path: str, headers: Mapping[str, str]) -> Surface:
         """The surface whose error shape the caller's SDK reads: by path, and by header where dialects share one."""
-        if path.startswith("/v1/messages") or "anthropic-version" in headers:
+        if "/messages" in path or "anthropic-version" in headers:
             return self._anthropic
         return self._plain
 
@@ -144,7 +160,18 @@ class DataPlane:
             raise ServerShuttingDown("This server is shutting down. Try again.", headers={"retry-after": "1"})
         return run(exchange, self.services.surfaces[route.surface], route.permission, self.services)
 
-    async def _inform(self, exchange: AsgiExchange, route: Route, rest: str) -> None:
+    def _ask_kept(self, exchange: AsgiExchange, route: Route, name: str, scope: Scope) -> Awaitable[None]:
+        """What is asked of a response that its provider keeps."""
+        surface = self.services.issued.asked
+        if self.draining:
+            raise ServerShuttingDown("This server is shutting down. Try again.", headers={"retry-after": "1"})
+        if surface is None:
+            raise NotFound("No responses are kept here.")
+        action = route.path.partition("}")[2]
+        asked = msgspec.convert((route.method, name, action, scope["query_string"].decode("latin-1")), Asked)
+        return run(exchange, surface, route.permission, self.services, asked.walk)
+
+    async def _inform(self, exchange: AsgiExchange, route: Route, rest: str, query: str) -> None:
         headers: Mapping[str, str] = exchange.headers
         match route.handler:
             case "alive":
@@ -153,6 +180,12 @@ class DataPlane:
                 reason = "draining" if self.draining else self._ready()
                 status = 503 if reason else 200
                 await _send(exchange, status, f'{{"status":"{reason or "ready"}"}}'.encode())
+            case "not_offered":
+                self._identify(headers, route)
+                raise NotOffered(
+                    "The Realtime API is not served here: a session has no bound that a budget could hold. Use "
+                    "/v1/responses or /v1/chat/completions."
+                )
             case "hello":
                 await _send(exchange, 200, b"")
             case "metrics":
@@ -160,7 +193,7 @@ class DataPlane:
                 await _send(exchange, 200, self._render_metrics(), b"text/plain; version=0.0.4; charset=utf-8")
             case "models":
                 caller = self._identify(headers, route)
-                await _send(exchange, 200, list_models(self.services.configuration.policy, caller.key))
+                await _send(exchange, 200, list_models(self.services.configuration.policy, caller.key, query))
             case _:
                 caller = self._identify(headers, route)
                 await _send(exchange, 200, one_model(self.services.configuration.policy, caller.key, rest))
@@ -202,6 +235,7 @@ class DataPlane:
         if exchange.started:
             await exchange.finish(spoken.stream_error(error))
             return
+        error.request_id = request_id[1].decode()
         body = spoken.error_body(error)
         extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items()]
         extra.extend((name, request_id[1]) for name in spoken.id_headers)
@@ -231,6 +265,15 @@ class DataPlane:
         if not exchange.finished:
             fault = InternalFault("The gateway failed while handling this call. It is logged; try again.")
             await self._answer(exchange, fault, request_id, spoken)
+
+
+def _refuse_upgrade(scope: Scope, headers: Mapping[str, str]) -> None:
+    """Raises UpgradeRequired for a WebSocket to a path that serves requests."""
+    if scope["method"] == "GET" and headers.get("upgrade", "").lower() == "websocket":
+        raise UpgradeRequired(
+            f"{scope['path']} is not served over WebSocket here. Send POST {scope['path']} over HTTP.",
+            headers={"upgrade": "HTTP/1.1"},
+        )
 
 
 async def _send(

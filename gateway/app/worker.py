@@ -24,14 +24,17 @@ from gateway.channel.client import Subscriber
 from gateway.channel.messages import Status
 from gateway.core.errors import ConfigInvalid
 from gateway.core.ids import make_id
+from gateway.core.issued import IssuedIds
 from gateway.core.members import discover_members
-from gateway.core.ports import Clock, Metrics
+from gateway.core.ports import Clock, Entropy, Metrics, StatefulSurface
 from gateway.core.records import AnyRecord, Settle
 from gateway.counters.memory import MemoryEngine
 from gateway.dialects.discover import discover as discover_surfaces
+from gateway.dialects.discover import discover_translations
 from gateway.exporters.prometheus import PrometheusMetrics
 from gateway.flow.compose import AsSent
 from gateway.flow.endpoints import Endpoints
+from gateway.flow.issued import Issued
 from gateway.flow.plan import Plans
 from gateway.flow.services import PathSettings, Services
 from gateway.flow.wires import Wires
@@ -139,6 +142,17 @@ def _summed(upstream: HttptoolsUpstream, read: Callable[[PoolCounts], int]) -> i
     return sum(read(pool) for pool in upstream.counts())
 
 
+def _own_journal(settings: Settings, clock: Clock, entropy: Entropy) -> JournalWriter:
+    return JournalWriter.create(
+        settings.journal_dir,
+        make_id(clock.now_ms(), entropy.bytes(10)),
+        clock=clock,
+        segment_bytes=settings.segment_bytes,
+        reserve_bytes=settings.journal_reserve_bytes,
+        sync_ms=settings.journal_sync_ms,
+    )
+
+
 def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerParts:
     """A worker from its files alone: last-good configuration, checkpoint, journals. `desk` None: over its socket."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -153,20 +167,14 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
         configuration.load_last_good(settings.last_good_file)
     except ConfigInvalid as error:
         LOG.error("%s; waiting for the desk", error.message)
-    journal = JournalWriter.create(
-        settings.journal_dir,
-        make_id(clock.now_ms(), entropy.bytes(10)),
-        clock=clock,
-        segment_bytes=settings.segment_bytes,
-        reserve_bytes=settings.journal_reserve_bytes,
-        sync_ms=settings.journal_sync_ms,
-    )
+    journal = _own_journal(settings, clock, entropy)
     metrics = PrometheusMetrics()
     _gauge_own(metrics, limits)
     upstream = HttptoolsUpstream()
     _gauge_connections(metrics, upstream)
     _gauge_bookkeeping(metrics, settings.run_dir / STATUS_NAME, clock)
     surfaces = discover_surfaces()
+    stateful = {name: one for name, one in surfaces.items() if isinstance(one, StatefulSurface)}
     services = Services(
         clock=clock,
         entropy=entropy,
@@ -183,7 +191,8 @@ def create_worker(settings: Settings, desk: AsgiApp | None = None) -> WorkerPart
         metrics=metrics,
         settings=_path_settings(settings),
         endpoints=Endpoints(str(settings.run_dir)),
-        plans=Plans(Wires({})),
+        plans=Plans(Wires(discover_translations(surfaces))),
+        issued=Issued(IssuedIds(peppers.derived("ids of responses")), stateful),
     )
     relay = desk or DeskRelay(
         upstream, str(settings.desk_socket), surfaces["chat.completions"], settings.max_body_bytes

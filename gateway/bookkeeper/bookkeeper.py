@@ -77,8 +77,9 @@ class Bookkeeper:
         self._started_ms = clock.now_ms()
         self._whole_ms = 0
         """When nothing was seen to lack in SQL last: after an idle night, the first call is not late by that night."""
-        self.loader = Loader(settings.journal_dir, ledger, clock, entropy)
-        self.publisher = ConfigPublisher(config, settings.last_good_file, clock, settings.workers)
+        publisher = ConfigPublisher(config, settings.last_good_file, clock, settings.workers)
+        self.publisher = publisher
+        self.loader = Loader(settings.journal_dir, ledger, clock, entropy, lambda: publisher.summed_tags)
         self.corrector = Corrector(settings.journal_dir, ledger, lambda: self.folder, self._sizes, clock, entropy)
         self._alerts = alerts
         self._entropy = entropy

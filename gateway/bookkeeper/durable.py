@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 UNFINISHED = ".unfinished"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DiskThread:
+    """A thread for one's files alone. The event loop has few of its own, and asks name servers in them: while those do
+    not answer, alerts and databases that are looked up must not keep a checkpoint from the disk."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`act` in the thread, one after the other. It is begun when it is first needed, also after `close`."""
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = ThreadPoolExecutor(1, self._name)
+        return await asyncio.wrap_future(pool.submit(act, *args, **kwargs))
+
+    def close(self) -> None:
+        """Waits for what the thread has begun, so that nothing older is written after what comes next, and lets go of
+        it."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
 
 
 def write_whole(path: Path, data: bytes, keep: Path | None = None) -> None:

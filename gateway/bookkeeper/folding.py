@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.bookkeeper.checkpoint import Checkpoint, JournalState, books_of, read_checkpoint, write_checkpoint
+from gateway.bookkeeper.durable import DiskThread
 from gateway.core.errors import FaregateError, JournalUnreadable, UsageLogUnavailable
 from gateway.core.ports import Clock
 from gateway.core.records import Entry, Handover, Hold
@@ -83,6 +84,7 @@ class Folder:
         self._done: set[bytes] = set()
         self._listed_ns = 0
         self._saving = asyncio.Lock()
+        self._disk = DiskThread("checkpoint")
         self._unsaved = checkpoint is None
         self.saved_ms = checkpoint.written_ms if checkpoint is not None else 0
         self.anomalies = 0
@@ -112,6 +114,8 @@ class Folder:
                 pause_s = SHORTEST_PAUSE_S if folded else min(pause_s * 1.5, LONGEST_PAUSE_S)
                 await asyncio.sleep(0 if folded >= RECORDS_AT_ONCE else pause_s)
         except asyncio.CancelledError:
+            self._disk.close()
+            self._unsaved = True  # one that was being written may not have been begun
             self.save_now()
             raise
         finally:
@@ -145,7 +149,7 @@ class Folder:
                 return
             checkpoint = self._checkpoint()
             try:
-                await asyncio.to_thread(write_checkpoint, self._file, checkpoint)
+                await self._disk.run(write_checkpoint, self._file, checkpoint)
             except OSError as error:
                 self._unsaved = True
                 _log.error("the checkpoint cannot be written: %s", error)
@@ -176,6 +180,7 @@ class Folder:
         return tuple(adopted), failed
 
     def close(self) -> None:
+        self._disk.close()
         for tail in self._tails.values():
             tail.close()
         self._positions = self.positions()

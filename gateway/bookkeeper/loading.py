@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -77,7 +77,7 @@ class LedgerStore(Protocol):
 
     async def cursors(self) -> Mapping[bytes, Cursor]: ...
 
-    async def load(self, batch: Sequence[Entry]) -> Loaded: ...
+    async def load(self, batch: Sequence[Entry], tags: Collection[str]) -> Loaded: ...
 
     async def reached(self, journal_ids: Sequence[bytes]) -> Mapping[bytes, int]: ...
 
@@ -85,11 +85,20 @@ class LedgerStore(Protocol):
 
 
 class Loader:
-    """Run it as a task. Its figures may be read at any time."""
+    """Run it as a task. Its figures may be read at any time. `tags` are those that SQL is to keep sums of, as the
+    configuration says at the moment."""
 
-    def __init__(self, journal_root: Path, store: LedgerStore, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        journal_root: Path,
+        store: LedgerStore,
+        clock: Clock,
+        entropy: Entropy,
+        tags: Callable[[], Collection[str]] = tuple,
+    ) -> None:
         self._root = journal_root
         self._store = store
+        self._tags = tags
         self._clock = clock
         self._entropy = entropy
         self._tails: dict[bytes, JournalTail] = {}
@@ -227,7 +236,7 @@ class Loader:
     # ------------------------------------------------------------ writing
 
     async def _load(self, batch: list[Entry]) -> None:
-        loaded = await self._persist(lambda: self._store.load(batch))
+        loaded = await self._persist(lambda: self._store.load(batch, self._tags()))
         if loaded.rewound:
             _log.warning("the ledger in SQL is older than what was written to it: loading again from its cursors")
             self.close()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.bookkeeper.durable import DiskThread
 from gateway.channel.frames import Connection
 from gateway.channel.messages import Acknowledge, Push, Request, Subscribe
 from gateway.core.admin import ConfigStore
@@ -67,6 +68,11 @@ class ConfigPublisher:
         self._overtaken = False
         self.revision = 0
         self.fresh_ms = 0
+
+    @property
+    def summed_tags(self) -> tuple[str, ...]:
+        """The tags that the ledger is to keep sums of."""
+        return () if self._policy is None else self._policy.tags.rollups
 
     @property
     def workers(self) -> int:
@@ -254,13 +260,23 @@ class ConfigPublisher:
     # ------------------------------------------------------------ the last-good file
 
     async def _keep_file(self) -> None:
+        disk = DiskThread("last good")
+        try:
+            await self._write_again(disk)
+        finally:
+            disk.close()
+
+    async def _write_again(self, disk: DiskThread) -> None:
         while True:
             await self._unwritten.wait()
             self._unwritten.clear()
             snapshot = self.snapshot()
             try:
                 if snapshot is not None:
-                    await asyncio.to_thread(write_last_good, self._file, snapshot)
+                    await disk.run(write_last_good, self._file, snapshot)
+            except asyncio.CancelledError:
+                self._unwritten.set()  # whether it was begun is not known: the last write of all is to come
+                raise
             except OSError as error:
                 _log.error("%s cannot be written: %s", self._file, error)
                 self._unwritten.set()

@@ -107,10 +107,40 @@ class SumMismatch(Protocol):
     def figures(self) -> Mapping[str, tuple[int, int]]: ...
 
 
+class ValueMismatch(Protocol):
+    """A sum by user, session or tag that is not its rows': `store.verify_values.ValueMismatch`."""
+
+    @property
+    def org(self) -> str: ...
+
+    @property
+    def dimension(self) -> str: ...
+
+    @property
+    def value(self) -> str: ...
+
+    @property
+    def team(self) -> str: ...
+
+    @property
+    def key_id(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def day_ms(self) -> int: ...
+
+    @property
+    def figures(self) -> Mapping[str, tuple[int, int]]: ...
+
+
 class LedgerProof(Protocol):
     """What verification asks of SQL: `store.queries_verify.SqlLedgerProof`. Every method raises StoreUnavailable."""
 
     async def verify_sums(self) -> Sequence[SumMismatch]: ...
+
+    async def verify_values(self) -> Sequence[ValueMismatch]: ...
 
     async def counts(self) -> StoredCounts: ...
 
@@ -286,6 +316,9 @@ async def _report_sql(
     for one in await proof.verify_sums():
         who = f"{one.org}/{one.team}/{one.key_id} {one.model!r} day {one.day_ms}"
         report.add("rollup_is_not_sum_of_rows", f"{who}: (rollup, rows) {dict(one.figures)}")
+    for value in await proof.verify_values():
+        who = f"{value.org}/{value.team}/{value.key_id} {value.model!r} {value.dimension} {value.value!r}"
+        report.add("rollup_is_not_sum_of_rows", f"{who} day {value.day_ms}: (rollup, rows) {dict(value.figures)}")
     counts = await proof.counts()
     report.figures |= {
         "sql_calls": counts.calls,

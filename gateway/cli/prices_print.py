@@ -71,6 +71,7 @@ def _print_written(reply: Json) -> None:
             for row in one["rows"]
         ]
         print_table(columns, rows, "")
+        _note_due(reply["pending"])
 
 
 def print_diff(reply: Json) -> None:
@@ -161,7 +162,14 @@ def print_model(reply: Json) -> None:
     for one in reply["pending"]:
         for row in one["rows"]:
             print(f"Announced, not in force: {row['meter']} {row['amount']}{_span(row)} ({plain(one['note']) or DASH})")
+    _note_due(reply["pending"])
     _print_divergences(reply["divergences"])
+
+
+def _note_due(pending: list[Json]) -> None:
+    due = sorted({one["model"] for one in pending if one["due"]})
+    if due:
+        note(f"The day has come of what was announced for {_names(due)}: see whether the price did.")
 
 
 def _print_rows(found: list[Json]) -> None:
@@ -274,20 +282,30 @@ def print_coverage(reply: Json) -> None:
 
 def print_unpriced(reply: Json) -> None:
     columns = {"MODEL": "l", "DEPLOYMENT": "l", "CALLS": "r", "FIRST": "l", "LAST": "l", "REASON": "l"}
-    rows = [
-        {
-            "MODEL": row["model"],
-            "DEPLOYMENT": row["deployment"] or DASH,
-            "CALLS": f"{row['calls']:,}",
-            "FIRST": row["first_at"],
-            "LAST": row["last_at"],
-            "REASON": row["reason"],
-        }
-        for row in reply["data"]
-    ]
+    rows = [one for row in reply["data"] for one in _unpriced_rows(row)]
     print_table(columns, rows, f"Every call since {reply['since_at']} has a price.")
     if rows:
         note("Write a price in prices.yaml (or give the deployment priced_as), then `faregate prices rerate`.")
+
+
+def _unpriced_rows(row: Json) -> list[Json]:
+    """One of a model, and below it one of each reason where its attempts had several."""
+    reasons: list[Json] = row["reasons"]
+    whole = {
+        "MODEL": row["model"],
+        "DEPLOYMENT": row["deployment"] or DASH,
+        "CALLS": f"{row['calls']:,}",
+        "FIRST": row["first_at"],
+        "LAST": row["last_at"],
+        "REASON": reasons[0]["reason"] if len(reasons) == 1 else row["reason"],
+    }
+    if len(reasons) < 2:
+        return [whole]
+    blank = dict.fromkeys(whole, "")
+    several = [
+        {**blank, "MODEL": "  of these", "CALLS": f"{one['attempts']:,}", "REASON": one["reason"]} for one in reasons
+    ]
+    return [{**whole, "REASON": f"{len(reasons)} reasons"}, *several]
 
 
 # ---------------------------------------------------------------- words

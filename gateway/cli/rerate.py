@@ -18,6 +18,7 @@ _LEFT = {
     "the_same": "cost what they should",
     "no_price": "have no price now, so what was charged stays",
     "nothing_used": "used nothing, or nobody knows what",
+    "callers_own": "were billed to their callers, who sent credentials of their own",
     "several_runs": "are of several models' runs; their lines do not say which",
     "not_in_detail": "were recorded without the region that their price depends on",
     "changed_meanwhile": "were corrected by another run meanwhile: run this again",
@@ -46,6 +47,7 @@ def rerate(
     body = {"from": since, "to": until, "model": model, "key": key, "team": team, "reason": reason, "dry_run": dry_run}
     whole: Json = {}
     with session(org) as client:
+        waits = bool(client.send("GET", "/admin/v1/prices")["waiting"])
         while True:
             part = client.send("POST", PATH, body=body)
             _add(whole, part)
@@ -58,12 +60,14 @@ def rerate(
         print_json(_printable(whole))
     else:
         _print_people(whole)
+    if waits:
+        note(f"A change of prices waits to be published: this was by version {whole['version']}, without it.")
 
 
 def _add(whole: Json, part: Json) -> None:
     """Adds a part of a run; amounts are summed as integers."""
     if not whole:
-        whole |= {word: part[word] for word in ("object", "dry_run", "correction", "from_at", "to_at")}
+        whole |= {word: part[word] for word in ("object", "dry_run", "correction", "from_at", "to_at", "version")}
         whole |= {"looked_at": 0, "priced_first": 0, "counters_unknown": 0, "left": dict.fromkeys(_LEFT, 0)}
         whole |= {"total": {"postings": 0, **dict.fromkeys(_AMOUNTS, 0)}, "groups": {}, "counters": {}}
     for word in ("looked_at", "priced_first", "counters_unknown"):
@@ -113,7 +117,10 @@ def _print_people(whole: Json) -> None:
     if total["prior_period"]:
         columns["OF CLOSED MONTHS"] = "."
     print_table(columns, rows, "Nothing differs.")
-    print(f"\n{whole['from_at']} to {whole['to_at']}: {whole['looked_at']:,} postings looked at. Differences in USD.")
+    print(
+        f"\n{whole['from_at']} to {whole['to_at']}: {whole['looked_at']:,} postings looked at, "
+        f"by version {whole['version']} of the prices. Differences in USD."
+    )
     for word, count in whole["left"].items():
         if count:
             print(f"{count:,} {_LEFT[word]}.")

@@ -31,11 +31,16 @@ def spend(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Up to four of org, team, key, model, provider, deployment, endpoint, hour, day, month.",
+            help="Up to four of org, team, key, model, provider, deployment, endpoint, hour, day, month; or one of "
+            "user, session, tag:NAME with org, team, key, model, day, month.",
         ),
     ] = "model",
     since: Annotated[
-        str, typer.Option(metavar="TIME", help="24h, 7d, today, month, 2026-11-01. Hours are whole, UTC.")
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="24h, 7d, today, month, 2026-11-01. Hours are whole, of users, sessions and tags days; UTC.",
+        ),
     ] = "month",
     until: Annotated[str, typer.Option(metavar="TIME", help="The same; up to but not including it.")] = "now",
     team: Annotated[str | None, typer.Option(metavar="NAME", help="Of this team only.", show_default=False)] = None,
@@ -52,12 +57,17 @@ def spend(
     if as_json:
         print_json(reply)
     elif as_csv:
-        rows = [[*row["group"].values(), *_figures(row).values()] for row in reply["data"]]
-        print_csv([*reply["by"], *_FIGURES], rows)
+        summed = any(map(_is_value, reply["by"]))  # an empty value means one of two things then: say which
+        rows = [[*row["group"].values(), *([row["bucket"]] * summed), *_figures(row).values()] for row in reply["data"]]
+        print_csv([*reply["by"], *(["bucket"] * summed), *_FIGURES], rows)
     else:
         _print_people(reply)
     if reply["truncated"]:
         note(f"Only the first {_MOST_GROUPS} groups are listed; ask for a shorter time or fewer dimensions.")
+
+
+def _is_value(dimension: str) -> bool:
+    return dimension in ("user", "session") or dimension.startswith("tag:")
 
 
 def _figures(row: Json) -> dict[str, Any]:
@@ -107,6 +117,14 @@ def _print_people(reply: Json) -> None:
     estimated = reply["total"]["cost"]["estimated"]
     if estimated["nano_usd"]:
         note(f"{estimated['usd']} USD of it is estimated: usage that a provider did not report.")
+    summed = next(filter(_is_value, by), None)
+    buckets = {row["bucket"] for row in reply["data"]}
+    if summed and "other" in buckets:
+        note("(others) came when 10,000 of a team had sums that day already.")
+    if summed and "none" in buckets:
+        name = summed.removeprefix("tag:")
+        what = f"a {name}" if name == summed else f"the tag {name}, and those from before it had sums"
+        note(f"(none) is calls without {what}.")
     if prior:
         note("PRIOR PERIOD corrects months that had been closed: posted in this time, and in no other column.")
 
@@ -114,8 +132,9 @@ def _print_people(reply: Json) -> None:
 def _person_row(row: Json) -> dict[str, Any]:
     usage = row["usage"]
     unknown = row["unpriced_calls"] and not row["cost"]["nano_usd"]  # refused calls beside them cost 0
+    empty = {"other": "(others)", "none": "(none)"}.get(row.get("bucket", ""), DASH)
     return {
-        **{name.upper(): value or DASH for name, value in row["group"].items()},
+        **{name.upper(): value or (empty if _is_value(name) else DASH) for name, value in row["group"].items()},
         "CALLS": f"{row['calls']:,}",
         "ERRORS": f"{row['errors']:,}",
         "TOKENS IN": f"{usage['input_tokens']:,}",

@@ -96,8 +96,12 @@ class ConfigStore(Protocol):
 
     async def teams(self, org: str) -> list[str]: ...
 
-    async def save_policy(self, policy: Policy, *, actor: str) -> Policy:
-        """Stores a compiled policy by hash; returns it with its revision (the present one when nothing changed)."""
+    async def save_policy(self, policy: Policy, *, actor: str, prices: int | None = None) -> Policy:
+        """Stores a compiled policy by hash; returns it with its revision (the present one when nothing changed).
+
+        `prices` is the version of the price book that it was compiled with. Raises Conflict when that is not the newest
+        any more: another desk has published prices meanwhile, and this policy has the old ones. A policy that is the
+        present one is stored once more where that version is newer than it: so it says what it was compiled with."""
         ...
 
     async def policy_at(self, revision: int) -> Policy | None: ...

@@ -180,13 +180,26 @@ class AlertStore(Protocol):
         ...
 
     async def alerts(
-        self, org: str, *, team: str | None = None, whole: bool = False, before_ms: int | None = None, limit: int = 100
+        self,
+        org: str,
+        *,
+        team: str | None = None,
+        whole: bool = False,
+        before_ms: int | None = None,
+        before_id: str = "",
+        limit: int = 100,
     ) -> list[AlertView]:
-        """The newest first: those of an org (of one team only), and with `whole` those of no org in particular."""
+        """The newest first, of one instant by their ids: those of an org (of one team only), and with `whole` those of
+        no org in particular. `before_ms` and `before_id` are the last one's of the page before; without the id all of
+        that instant are left out."""
         ...
 
     async def alert(self, org: str, alert_id: str, *, team: str | None = None, whole: bool = False) -> AlertView:
         """Raises NotFound, also for another org's."""
+        ...
+
+    async def forget_alerts(self, before_ms: int, limit: int = 1000) -> int:
+        """Deletes the oldest alerts made before a time, with their deliveries: at most `limit`, and how many."""
         ...
 
 

@@ -37,6 +37,23 @@ class Head(msgspec.Struct, frozen=True):
     """Texts that each have a context window of their own: the items of `input` and `prompt` arrays."""
     hosted_tools: tuple[str, ...] = ()
     """Kinds of tools that run at the provider (and may be billed by the call): no bound, as nothing limits them."""
+    session: str = ""
+    """The conversation it is part of, where the body tells."""
+    tags: tuple[tuple[str, str], ...] = ()
+    """What the body says the call is to be booked under."""
+    cache_hours: bool = True
+    """With `cache_markers`: one may ask for a write that lives an hour or more."""
+    tool_calls_max: int | None = None
+    """How many calls of hosted tools the request allows, all kinds together; None where it sets no limit to them, or
+    where a call of one of them may cost any amount."""
+    tool_meters: tuple[str, ...] = ()
+    """What calls of its hosted tools are billed by, each call once."""
+    previous_id: str = ""
+    """The reply it goes on from, which its provider keeps, as the caller names it."""
+    thinks: bool = False
+    """It says how much to think, and that is not nothing."""
+    background: bool = False
+    """Its reply comes before its answer: what it uses is not known when the reply is there."""
 
 
 class Call(msgspec.Struct, frozen=True):

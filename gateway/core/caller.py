@@ -98,7 +98,7 @@ class KeyRecord(msgspec.Struct, frozen=True, array_like=True):
     limits: tuple[Limit, ...] = ()
 
 
-OWNED_TAGS = frozenset({"org", "team", "key", "cost_centre", "cost_center"})
+OWNED_TAGS = frozenset({"org", "team", "key", "cost_centre", "cost_center", "billing"})
 """Whose money it is, is the key's to say: a caller's tag of such a name does not count. `-` is as good as `_` in them,
 and capitals as small letters."""
 

@@ -52,6 +52,13 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     environment: tuple[str, ...] = ()
     region: str = ""
     """Where its address computes, when that changes its prices: `eu`, `us`, `fedramp`, `regional`."""
+    caller_credentials: bool = False
+    """A credential of the caller's own goes up in place of ours, where it sends one beside its key."""
+
+
+OnUnsupported = Literal["warn", "drop", "reject"]
+"""What becomes of members that a translation has no words for. `warn`: left out and named in a header, except those
+without which the answer would be another one, which are refused; `drop`: all are left out; `reject`: all refused."""
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -62,6 +69,9 @@ class Deployment(msgspec.Struct, frozen=True):
     model: str
     priced_as: str = ""
     """The model name to price it as, when it differs from `model` (an Azure deployment name, a fine-tune)."""
+    translate_to: str = ""
+    """The surface in which its provider is always spoken to; empty: the caller's where the provider serves it."""
+    on_unsupported: OnUnsupported = "warn"
 
 
 class ModelRoute(msgspec.Struct, frozen=True):

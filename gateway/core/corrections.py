@@ -49,6 +49,8 @@ class PostedAttempt(msgspec.Struct, frozen=True):
     model_served: str = ""
     unpriced_others: tuple[bytes, ...] = ()
     call_unpriced: bool = False
+    search_size: str = ""
+    """How much of the web its request searched, as the provider told: no line says it where there was no fee."""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -92,6 +94,10 @@ class RerateQueries(Protocol):
 
     async def runs(self, scope: QueryScope, limit: int = 100) -> Sequence[CorrectionRun]:
         """The newest first."""
+        ...
+
+    async def run(self, org: str, correction_id: bytes) -> CorrectionRun | None:
+        """One run as far as it has posted; None: nothing yet."""
         ...
 
     async def closed_until(self, org: str) -> int:

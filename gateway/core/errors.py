@@ -29,6 +29,8 @@ class FaregateError(Exception):
         self.param = param
         self.headers: dict[str, str] = dict(headers or {})
         self.extra: dict[str, object] = dict(extra or {})
+        self.request_id = ""
+        """The call it ends, as its answer's headers name it; empty until that is known."""
 
 
 class CallRefused(FaregateError):
@@ -59,6 +61,10 @@ class PolicyDenied(CallRefused):
     status, code, kind = 403, "policy_denied", "permission_error"
 
 
+class NotServed(BadRequest):
+    """No deployment of the model serves such a call."""
+
+
 class TagsRequired(CallRefused):
     """The call lacks tags that its team must send."""
 
@@ -75,6 +81,28 @@ class NotFound(CallRefused):
 
 class ModelNotFound(CallRefused):
     status, code, kind = 404, "model_not_found", "invalid_request_error"
+
+
+class NotOffered(CallRefused):
+    """An API of the vendor that is not served here, on purpose."""
+
+    status, code, kind = 501, "not_offered", "invalid_request_error"
+
+
+class UpgradeRequired(CallRefused):
+    """A WebSocket where only plain requests are served: clients that can do both go on with those."""
+
+    status, code, kind = 426, "websocket_not_offered", "invalid_request_error"
+
+
+class ResponseNotFound(CallRefused):
+    """No such response was issued to this organisation; one that was issued to another does not exist for it."""
+
+    status, code, kind = 404, "response_not_found", "invalid_request_error"
+
+
+class PreviousResponseNotFound(ResponseNotFound):
+    code = "previous_response_not_found"
 
 
 class MethodNotAllowed(CallRefused):
@@ -152,12 +180,16 @@ class AttemptFailed(FaregateError):
     cause: str = "error"
 
 
+_KEPT_STATUS = {503: 503, 504: 504, 529: 503}
+
+
 class UpstreamServerError(AttemptFailed):
-    """The provider answered 5xx: 502 here, except that 503 and 504 stay so. `headers` is its retry advice."""
+    """The provider answered 5xx: 502 here, except that 503 and 504 stay so, and 529 (Anthropic's word for being
+    overloaded) is 503. `headers` is its retry advice."""
 
     def __init__(self, message: str, upstream_status: int, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message, headers=headers)
-        self.status = upstream_status if upstream_status in (503, 504) else 502
+        self.status = _KEPT_STATUS.get(upstream_status, 502)
         self.cause = f"http_{upstream_status}"
 
 

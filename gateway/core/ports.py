@@ -5,19 +5,21 @@ Every method says what it raises. Nothing here is asynchronous unless it really 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from gateway.core.call import AnswerHead, Head, ReplyFacts
+from gateway.core.call import AnswerHead, Head
 from gateway.core.caller import Caller, KeyRecord
 from gateway.core.config import KeyDelta, Policy
-from gateway.core.errors import FaregateError
 from gateway.core.limits import Blocked, Want
-from gateway.core.quirks import PLAIN, ErrorFacts, Quirks
 from gateway.core.records import AnyRecord
-from gateway.core.usage import Usage
+from gateway.core.surfaces import Outgoing as Outgoing
+from gateway.core.surfaces import StatefulSurface as StatefulSurface
+from gateway.core.surfaces import StreamTap as StreamTap
+from gateway.core.surfaces import Surface as Surface
+from gateway.core.surfaces import Wire as Wire
 from gateway.core.verdict import Verdict
 
 
@@ -72,6 +74,15 @@ class LimitEngine(Protocol):
     def check(self, wants: Sequence[Want]) -> Blocked | None:
         """The first enforced limit the wants do not fit into (spent-exceeding ones first), or None. Raises HandedOver
         once another worker admits in this one's place."""
+        ...
+
+    @property
+    def overran(self) -> tuple[str, ...]:
+        """Of the wants checked last, the ids of limits that refuse nothing and had no room."""
+        ...
+
+    def granted(self, overran: Iterable[str]) -> None:
+        """A call was let in that these limits would have refused: they are counted, once a call."""
         ...
 
     def count(self, wants: Sequence[Want]) -> None:
@@ -134,133 +145,6 @@ class Configuration(Protocol):
 
     def credential(self, reference: str) -> str:
         """The secret behind `env:NAME` or `file:/path`, empty for an empty reference. Raises ConfigInvalid."""
-        ...
-
-
-# ---------------------------------------------------------------- dialects
-
-
-class StreamTap(Protocol):
-    """Reads an upstream event stream as its bytes go by.
-
-    Feed it every chunk; what it returns may go to the caller at once. The terminal event (`[DONE]`) is kept back in
-    `terminal` until the call is settled. Fields grow as events arrive.
-    """
-
-    usage: Usage | None
-    model_served: str
-    finish_reason: str
-    refusal: bool
-    upstream_id: str
-    output_bytes: int
-    events: int
-    terminal: bytes
-    error: str
-    reported_nusd: int | None
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Bytes to relay now. Raises UpstreamInvalidReply for a line over 4 MiB."""
-        ...
-
-    def finish(self) -> bytes:
-        """What is left when the upstream has ended: a final event without its blank line."""
-        ...
-
-    @property
-    def unmetered_bytes(self) -> int:
-        """Of `output_bytes`, those that came after the last usage: what it cannot know of. 0 while there is none."""
-        ...
-
-    @property
-    def complete(self) -> bool:
-        """True when the stream ended as its protocol says it must (a finish reason or the terminal event)."""
-        ...
-
-
-Outgoing = tuple[bytes, tuple[str, ...]]
-"""A body as it is sent, and the caller's members that were left out of it (`messages.…` for those inside messages)."""
-
-
-class Wire(Protocol):
-    """How an attempt speaks to a provider for its caller: the caller's surface itself where the provider serves that,
-    else a translation into one that it does serve. The caller's side of it is always in the caller's dialect."""
-
-    @property
-    def name(self) -> str:
-        """The surface spoken upstream: `chat.completions`."""
-        ...
-
-    @property
-    def upstream_path(self) -> str:
-        """Appended to a provider's base URL: `/chat/completions`."""
-        ...
-
-    @property
-    def upstream_headers(self) -> tuple[tuple[str, str], ...]:
-        """What a request needs besides the headers of the provider's row."""
-        ...
-
-    def outgoing(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> Outgoing:
-        """The caller's body as sent upstream: the model's name replaced, usage asked for, what `quirks` says. Where it
-        is not translated every other byte sequence is kept, and the very same object returned if nothing has to change.
-        Raises BadRequest for what cannot be said upstream and must not be left out."""
-        ...
-
-    def with_output_limit(self, body: bytes, tokens: int, quirks: Quirks = PLAIN) -> bytes | None:
-        """The caller's body with the output limit set to `tokens` a choice, every other member as it came. None where
-        a provider with these quirks would not be told it, so that nothing would be limited."""
-        ...
-
-    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
-        """Raises UpstreamInvalidReply when a 200's body is not the upstream surface's."""
-        ...
-
-    def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
-        """The whole reply that `read_reply` accepted, as the caller gets it."""
-        ...
-
-    def read_error(self, status: int, body: bytes) -> ErrorFacts:
-        """What an upstream error reply says, whatever its shape. Never raises."""
-        ...
-
-    def caller_error(self, status: int, body: bytes) -> bytes:
-        """The provider's refusal (4xx) as the caller gets it. Never raises."""
-        ...
-
-    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap: ...
-
-
-class Surface(Wire, Protocol):
-    """One endpoint of one dialect: how to read, rewrite and answer it. Members live in `dialects/`."""
-
-    @property
-    def name(self) -> str:
-        """`chat.completions`: the endpoint as records and pages name it."""
-        ...
-
-    @property
-    def dialect(self) -> str: ...
-
-    @property
-    def id_headers(self) -> tuple[bytes, ...]:
-        """The headers in which the dialect's SDKs look for the call's id."""
-        ...
-
-    def read_head(self, body: bytes) -> Head:
-        """Raises BadRequest (malformed JSON, wrong types, too deep) with `param` where one is at fault."""
-        ...
-
-    def error_body(self, error: FaregateError) -> bytes: ...
-
-    def stream_error(self, error: FaregateError) -> bytes:
-        """An in-band error event; the stream then ends without its terminal event."""
-        ...
-
-    def heartbeat(self) -> bytes: ...
-
-    def usage_comment(self, cost_usd: str | None, cost_state: str, call_id: str) -> bytes:
-        """A comment event with the cost (None: unpriced), sent before the terminal event when it was asked for. Empty
-        where the dialect's clients would stumble over it."""
         ...
 
 

@@ -78,8 +78,12 @@ class PriceStore(Protocol):
 
     async def price_draft(self) -> PriceDraft | None: ...
 
-    async def save_price_draft(self, draft: PriceDraft, *, actor: str) -> PriceDraft:
-        """The one draft there is, in place of a former one."""
+    async def save_price_draft(
+        self, draft: PriceDraft, *, actor: str, over: PriceDraft | None, after: int
+    ) -> PriceDraft:
+        """The one draft there is, in place of a former one: of `over`, None where there was none. Conflict when that is
+        not the present one any more, or where there was none and the newest version is not `after`: the other source of
+        `draft` is then not what it was made beside."""
         ...
 
     async def drop_price_draft(self, *, actor: str) -> bool:
@@ -104,8 +108,21 @@ class UsedModel(msgspec.Struct, frozen=True):
     last_ms: int
 
 
+class UnpricedEnds(msgspec.Struct, frozen=True):
+    """Attempts that nobody could price for the same reason, as far as the ledger has it. `missing` are the meters
+    without a rate where others had one; none: nothing of it had. `tier` and `region` are what the replies said."""
+
+    model: str
+    deployment: str
+    tier: str
+    region: str
+    missing: tuple[str, ...]
+    attempts: int
+
+
 class PriceQueries(Protocol):
-    """How prices are used, from the ledger's sums by the hour: no call is read. Raises StoreUnavailable."""
+    """How prices are used, from the ledger's sums by the hour: but for ends without a price no record is read. Raises
+    StoreUnavailable."""
 
     async def deployments_since(self, since_ms: int) -> list[str]:
         """Every deployment that was called in any org since then, as `provider/model`; of more than `MOST_LISTED` so
@@ -117,3 +134,11 @@ class PriceQueries(Protocol):
     ) -> Sequence[UsedModel]:
         """The use of each model and deployment, those with the most calls first; `unpriced`: only such calls."""
         ...
+
+    async def unpriced_ends(self, scope: QueryScope, since_ms: int) -> Sequence[UnpricedEnds]:
+        """Why the newest `MOST_ENDS` of them that are without a price still had none, the most frequent first."""
+        ...
+
+
+MOST_ENDS = 2_000
+"""Of so many ends without a price the reasons are told; how many there are in all, the sums know."""

@@ -7,6 +7,7 @@ by `QueryScope`, which is applied in SQL, never by the caller of the port.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -110,8 +111,18 @@ class CallRow(msgspec.Struct, frozen=True):
     corrected: bool = False
 
 
+class Bucket(StrEnum):
+    """What a group of a dimension of VALUES is: one value; all that came when there was no place for further ones; all
+    calls that are not summed by it."""
+
+    VALUE = "value"
+    OTHER = "other"
+    NONE = "none"
+
+
 class SpendRow(msgspec.Struct, frozen=True):
-    """Sums of one group. `group` holds the values in the order of the `by` asked for.
+    """Sums of one group. `group` holds the values in the order of the `by` asked for; what its value is that callers
+    choose, `bucket` says (of `other` and `none` it is empty).
 
     `effective_nusd` sums what is priced; `unpriced_calls` says how many calls are not in it, `estimated_nusd` how much
     of it is estimated. `margin_nusd` is billed less effective. `prior_…` is money of calls in months that were closed
@@ -131,6 +142,7 @@ class SpendRow(msgspec.Struct, frozen=True):
     prior_list_nusd: int = 0
     prior_effective_nusd: int = 0
     prior_margin_nusd: int = 0
+    bucket: Bucket = Bucket.VALUE
 
     @property
     def billed_nusd(self) -> int:
@@ -146,6 +158,16 @@ class Freshness(msgspec.Struct, frozen=True):
 
 
 SPEND_DIMENSIONS = ("org", "team", "key", "model", "provider", "deployment", "endpoint", "hour", "day", "month")
+USER, SESSION, TAG_PREFIX = "user", "session", "tag:"
+"""The dimensions whose values callers choose: `user`, `session`, and `tag:NAME` of each tag with rollups."""
+BESIDE_VALUES = ("org", "team", "key", "model", "day", "month")
+"""What such a dimension can be grouped with: its sums are by the day."""
+OTHER_VALUE = ""
+"""The value under which what had no place of its own is summed: no caller's value is empty."""
+
+
+def is_value_dimension(word: str) -> bool:
+    return word in (USER, SESSION) or (word.startswith(TAG_PREFIX) and len(word) > len(TAG_PREFIX))
 
 
 class LedgerQueries(Protocol):
@@ -155,7 +177,10 @@ class LedgerQueries(Protocol):
         self, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int = 1000
     ) -> list[SpendRow]:
         """Sums by dimensions of SPEND_DIMENSIONS over [from_ms, to_ms) at hour resolution (from rounds down, to up),
-        dearest first (time groups in time order). From rollups only."""
+        dearest first (time groups in time order). From rollups only.
+
+        One of them may be `user`, `session` or `tag:NAME`; then the others are of BESIDE_VALUES, and the resolution is
+        a day. Calls that are not summed by it are in a group of their own, so that all groups make the whole."""
         ...
 
     async def calls(

@@ -63,6 +63,12 @@ class Quirks(msgspec.Struct, frozen=True):
     """The first usage of a stream has all of the prompt, and none later more. Others may begin with a part of it
     (before a search, a cache), so their holds do not shrink on it."""
 
+    writes_marked_only: bool = False
+    """Its prompt cache is written only where a request marks it. Others may write it unasked, and bill that."""
+
+    takes_tags: bool = False
+    """`metadata.tags` may be an array of texts, as LiteLLM's clients send them. Others refuse that: it is taken out."""
+
     done: bool = True
     """A stream ends with `[DONE]`. False: it may be missing, and is added to a complete stream."""
 

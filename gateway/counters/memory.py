@@ -27,11 +27,12 @@ class MemoryEngine:
     """The LimitEngine of a single worker. Restarted from a checkpoint's books and the journal's tail by `reseed`.
 
     `would_refuse` counts, by limit id, what a limit in dry run or alert mode would have refused of what was granted.
+    `overran` are those of the wants that fitted when `check` was asked last; whoever grants tells with `granted`.
     """
 
     name: ClassVar[str] = "memory"
 
-    __slots__ = ("_ahead", "_books", "_handed_over", "_lanes", "would_refuse")
+    __slots__ = ("_ahead", "_books", "_handed_over", "_lanes", "overran", "would_refuse")
 
     def __init__(self, books: Books | None = None) -> None:
         self._books = books if books is not None else Books()
@@ -40,6 +41,7 @@ class MemoryEngine:
         self._ahead: dict[str, tuple[int, int]] = {}
         self._handed_over = False
         self.would_refuse: dict[str, int] = {}
+        self.overran: tuple[str, ...] = ()
 
     @property
     def books(self) -> Books:
@@ -66,7 +68,7 @@ class MemoryEngine:
             raise HandedOver
         counters, ahead, promised = self._books.counters, self._ahead, self._lanes.promised
         blocked: Want | None = None
-        watched: list[str] | None = None
+        self.overran = ()
         for want in wants:
             amount = want.take.amount
             if not amount:
@@ -85,16 +87,17 @@ class MemoryEngine:
             if spent + reserved + amount <= want.limit.amount:
                 continue
             if not want.enforced:
-                watched = [*(watched or ()), want.limit.id]
+                self.overran = (*self.overran, want.limit.id)
             elif spent + amount > want.limit.amount:
                 return self._blocked(want)
             elif blocked is None:
                 blocked = want
-        if blocked is not None:
-            return self._blocked(blocked)
-        for limit_id in watched or ():  # only now: a call that waits is checked again and again
+        return None if blocked is None else self._blocked(blocked)
+
+    def granted(self, overran: Iterable[str]) -> None:
+        """A call was let in that these limits, by their ids, would have refused if they refused anything."""
+        for limit_id in overran:
             self.would_refuse[limit_id] = self.would_refuse.get(limit_id, 0) + 1
-        return None
 
     def count(self, wants: Sequence[Want]) -> None:
         """Spends the wants' takes ahead of any record of them."""

@@ -17,6 +17,8 @@ from gateway.vault.policy_files import Seen, changed
 
 _LOG = logging.getLogger("faregate.desk")
 _LOOK_S = 0.5
+_TURNS = 4
+"""How often a reload begins again because another desk has published prices meanwhile, before it gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +109,43 @@ class PolicyFiles:
 
         Raises ConfigInvalid (and keeps it as the standing problem), StoreUnavailable; with `confirm` Conflict."""
         async with self._turn:
-            try:
-                choice, compiled = await self._prepared(confirm)
-            except ConfigInvalid as error:
-                self._failed(error)
-                raise
-            if choice is not None:
-                await self._save_prices(choice, actor)
-            known = await self.current()
-            if known is not None and known.hash == compiled.hash:
-                self._recovered()
-                return Reloaded(known, changed=False, applied=True)
-            stored = await self._parts.config.save_policy(compiled, actor=actor)
-            self._recovered()
-            _LOG.info("configuration revision %d (%s) by %s", stored.revision, stored.hash[:12], actor)
-            applied = await publish(self._parts, stored.revision)
-            return Reloaded(stored, changed=True, applied=applied)
+            for _ in range(_TURNS):
+                try:
+                    return await self._reload(actor, confirm)
+                except Conflict:
+                    if confirm is not None:
+                        raise  # a person has to look again
+            return await self._reload(actor, confirm)
 
-    async def _save_prices(self, choice: Choice, actor: str) -> None:
-        """Stores a new version of the price book before the policy that is made of it."""
+    async def _reload(self, actor: str, confirm: str | None) -> Reloaded:
+        """One try. Raises Conflict, too, when another desk has published prices while this one compiled: the policy
+        with the old ones is never stored after them."""
+        try:
+            choice, compiled = await self._prepared(confirm)
+        except ConfigInvalid as error:
+            self._failed(error)
+            raise
+        prices = None if choice is None else await self._save_prices(choice, actor)
+        known = await self.current()
+        stored = await self._parts.config.save_policy(compiled, actor=actor, prices=prices)
+        self._recovered()
+        if known is not None and known.revision == stored.revision:
+            return Reloaded(stored, changed=False, applied=True)
+        changed = known is None or known.hash != stored.hash
+        if changed:
+            _LOG.info("configuration revision %d (%s) by %s", stored.revision, stored.hash[:12], actor)
+        applied = await publish(self._parts, stored.revision)
+        return Reloaded(stored, changed=changed, applied=applied)
+
+    async def _save_prices(self, choice: Choice, actor: str) -> int:
+        """Stores a new version of the price book before the policy that is made of it. The version that it is made
+        of."""
         prices = self._parts.prices
-        if prices is not None and choice.publish is not None:
-            made = await prices.store.publish_prices(choice.publish, actor=actor, after=choice.after)
-            _LOG.info("prices version %d (%s) by %s", made.number, made.sha256[:12], actor)
+        if prices is None or choice.publish is None:
+            return choice.after
+        made = await prices.store.publish_prices(choice.publish, actor=actor, after=choice.after)
+        _LOG.info("prices version %d (%s) by %s", made.number, made.sha256[:12], actor)
+        return made.number
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Reloads now, and on every change of the folder until `stop`. What SQL could not take is tried again."""

@@ -22,6 +22,8 @@ _KEY_BYTES_MIN = 5
 """`"":0,` is the shortest member: a body under MAX_KEYS of these cannot hold too many."""
 
 Members = dict[str, msgspec.Raw]
+NULL = msgspec.Raw(b"null")
+"""The default of a raw member: msgspec takes `Raw | None` for null alone."""
 
 _MEMBERS = msgspec.json.Decoder(Members)
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -198,6 +200,11 @@ def raw_json(value: object) -> msgspec.Raw:
 
 def is_null(value: msgspec.Raw | None) -> bool:
     return value is None or bytes(value) == b"null"
+
+
+def said(value: msgspec.Raw) -> msgspec.Raw | None:
+    """A raw member that says something."""
+    return None if is_null(value) else value
 
 
 def text_of(value: msgspec.Raw | None) -> str:

@@ -25,6 +25,7 @@ def admit(passage: Passage, services: Services, model: str, now_ms: int) -> None
     blocked = services.limits.check(wants)
     if blocked is not None:
         raise refusal_for(blocked, now_ms, services.settings.budget_status, passage.surface.dialect)
+    passage.overran = services.limits.overran
     services.limits.count(wants)
     passage.counts = tuple([want.take for want in wants])
     passage.headers += standing_headers(passage, services, wants, Unit.REQUESTS, now_ms)
@@ -45,3 +46,12 @@ def standing_headers(
     if tightest is None:
         return ()
     return rate_headers(passage.surface.dialect, unit, tightest.limit.amount, least, tightest.resets_ms, now_ms)
+
+
+def tell_tokens(passage: Passage, services: Services) -> None:
+    """What is left of the caller's tokens now, in place of what was said of it before."""
+    wants = passage.attempts[-1].wants
+    if (wants and wants[-1].limit.unit is Unit.TOKENS) or len(passage.attempts) > 1:  # those on tokens come last
+        others = tuple([header for header in passage.headers if b"tokens" not in header[0]])
+        now_ms = services.clock.now_ms()
+        passage.headers = (*others, *standing_headers(passage, services, wants, Unit.TOKENS, now_ms))

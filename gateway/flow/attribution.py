@@ -38,6 +38,11 @@ HEADERS: tuple[HeaderRow, ...] = (
     HeaderRow("x-claude-code-session-id", _SESSION, "Claude Code"),
     HeaderRow("x-claude-code-agent-id", "agent", "Claude Code"),
     HeaderRow("x-claude-code-parent-agent-id", "parent_agent", "Claude Code"),
+    HeaderRow("session_id", _SESSION, "Codex"),
+    HeaderRow("originator", "originator", "Codex, and editors that run it"),
+    HeaderRow("x-openai-subagent", "agent", "Codex"),
+    HeaderRow("x-openwebui-user-id", _USER, "Open WebUI"),
+    HeaderRow("x-openwebui-chat-id", _SESSION, "Open WebUI"),
 )
 _NAMES = frozenset({row.header for row in HEADERS} | {_TAGS_HEADER})
 

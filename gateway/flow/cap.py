@@ -108,7 +108,13 @@ class _Search:
     def _fits(self, tokens: int) -> bool:
         head = msgspec.structs.replace(self._head, max_output_tokens=tokens)
         target = self._target
-        bound = self._services.prices.bound(head, target.sheet, self._now_ms, target.provider.region)
+        bound = self._services.prices.bound(
+            head,
+            target.sheet,
+            self._now_ms,
+            target.provider.region,
+            implicit_writes=not target.row.quirks.writes_marked_only,
+        )
         if bound.nusd is None:
             return False
         return all((bound.nusd if unit is Unit.USD else bound.tokens) <= room for unit, room in self._rooms)

@@ -128,13 +128,22 @@ async def waited(passage: Passage, services: Services, awaited: Awaitable[T]) ->
 def _request(passage: Passage, services: Services, exchange: Exchange, attempt: Attempt) -> UpstreamRequest:
     target, composed = attempt.target, attempt.composed
     head = composed.head
-    row, wire, provider, model = target.row, target.wire, target.provider, target.deployment.model
+    row, wire, provider, model = target.row, attempt.wire, target.provider, target.deployment.model
     url = row.url(provider, wire.name, wire.upstream_path, model)
-    endpoint = services.endpoints.of(services.configuration, provider, wire, url, head.stream)
+    endpoint = services.endpoints.of(
+        services.configuration, provider, wire, url, head.stream, target.once, callers_own=attempt.callers_own
+    )
     headers: tuple[tuple[str, str], ...] = ((row.request_id_header, print_id(ATTEMPT, attempt.hold.attempt_id)),)
-    headers += wire.upstream_headers
-    for prefix in row.forwarded_prefixes:
-        headers += tuple([(name, value) for name, value in exchange.headers.items() if name.startswith(prefix)])
+    prefixes = row.forwarded_prefixes
+    if row.dialect_prefixes and target.wire is passage.surface:  # what a translation needs it says itself
+        prefixes += row.dialect_prefixes
+    if prefixes:
+        sent = {name: value for name, value in exchange.headers.items() if name.startswith(prefixes)}
+        headers += tuple((dict(wire.upstream_headers) | sent).items())
+    else:
+        headers += wire.upstream_headers
+    if attempt.callers_own:
+        headers += passage.own_credential
     body, attempt.dropped = wire.outgoing(composed.body, head, model, row.quirks)
     return UpstreamRequest(endpoint, headers, body)
 
@@ -149,13 +158,13 @@ async def _refused(
     """A 4xx is the caller's to see, byte for byte; our own credential's refusal and a 5xx are failed attempts."""
     body = await waited(passage, services, reply.read(_ERROR_BODY_BYTES))
     status, provider = reply.status, attempt.target.provider
-    if status in (401, 403):
+    if status in (401, 403) and not attempt.callers_own:
         raise UpstreamAuthError(
             f"The provider {provider.name} refused the gateway's own credential ({status}). Its operator must check "
             f"{provider.credential or 'the credential of that provider'}; your key is fine."
         )
     body = _without_credential(services, provider.credential, body)
-    wire = attempt.target.wire
+    wire = attempt.wire
     facts = wire.read_error(status, body)
     attempt.error_code = f"upstream_{facts.code or status}"
     if status >= 500:
@@ -192,7 +201,7 @@ async def _whole(
 ) -> WholeAnswer:
     body = await waited(passage, services, reply.read(services.settings.max_reply_bytes))
     attempt.first_token_ns = services.clock.monotonic_ns()
-    wire, quirks = attempt.target.wire, attempt.target.row.quirks
+    wire, quirks = attempt.wire, attempt.target.row.quirks
     facts = wire.read_reply(body, quirks)
     attempt.usage = facts.usage
     if facts.reported_nusd is not None:
@@ -217,7 +226,7 @@ async def _first_event(
 ) -> StreamAnswer:
     """Waits for the first event; an error there is a failed attempt, not an answer."""
     clock = services.clock
-    tap = attempt.target.wire.tap(attempt.composed.head, attempt.target.row.quirks)
+    tap = attempt.wire.tap(attempt.composed.head, attempt.target.row.quirks)
     chunks = reply.chunks()
     first = bytearray()
     ended = False
@@ -323,7 +332,7 @@ def observe_stream(attempt: Attempt, tap: StreamTap) -> None:
         attempt.reported_nusd = tap.reported_nusd
     attempt.output_bytes = tap.output_bytes
     attempt.unmetered_bytes = tap.unmetered_bytes
-    attempt.finished = tap.complete
+    attempt.finished = tap.complete or bool(tap.terminal)
     attempt.model_served = tap.model_served
     attempt.finish_reason = tap.finish_reason
     attempt.refusal = tap.refusal

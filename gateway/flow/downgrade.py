@@ -43,6 +43,7 @@ async def downgraded(
         tried.add(_real(passage, model))
         try:
             targets = services.plans.of(passage.policy, services.providers, passage.caller.key, model, passage.surface)
+            targets = services.issued.bound(passage, composed.head, targets)
             admits = _admits(passage, services, composed, model)
             attempt = await reserve(
                 passage, services, disconnect, composed, targets[0], until_ns=no_room.until_ns, admits=admits

@@ -22,21 +22,32 @@ class Endpoints:
     def __init__(self, run_dir: str = "") -> None:
         """`run_dir` holds the sockets of our own processes."""
         self._run_dir = run_dir
-        self._known: dict[tuple[str, str, str, bool], tuple[ProviderSettings, str, Endpoint]] = {}
+        self._known: dict[tuple[str, str, str, bool, bool], tuple[ProviderSettings, str, Endpoint]] = {}
 
     def of(
-        self, configuration: Configuration, provider: ProviderSettings, wire: Wire, url: str, stream: bool
+        self,
+        configuration: Configuration,
+        provider: ProviderSettings,
+        wire: Wire,
+        url: str,
+        stream: bool,
+        once: str = "",
+        *,
+        callers_own: bool = False,
     ) -> Endpoint:
-        """Raises CredentialMissing."""
+        """With `once`, a method, an endpoint for one request; with `callers_own` one without our credential. Raises
+        CredentialMissing."""
         try:
-            secret = configuration.credential(provider.credential)
+            secret = "" if callers_own else configuration.credential(provider.credential)
         except ConfigInvalid as error:
             LOG.error("no usable credential: %s", error.message)
             raise CredentialMissing(
                 f"The gateway has no usable credential for the provider {provider.name}. Its operator must set one; "
                 "your key is fine."
             ) from error
-        key = (provider.name, wire.name, url, stream)
+        if once:
+            return _endpoint(provider, url, secret, stream, self._run_dir, once)
+        key = (provider.name, wire.name, url, stream, callers_own)
         known = self._known.get(key)
         if known is not None and known[0] is provider and known[1] == secret:
             return known[2]
@@ -47,7 +58,9 @@ class Endpoints:
         return endpoint
 
 
-def _endpoint(provider: ProviderSettings, url: str, secret: str, stream: bool, run_dir: str) -> Endpoint:
+def _endpoint(
+    provider: ProviderSettings, url: str, secret: str, stream: bool, run_dir: str, method: str = "POST"
+) -> Endpoint:
     headers = [
         ("content-type", "application/json"),
         ("accept", EVENT_STREAM if stream else "application/json"),
@@ -60,6 +73,7 @@ def _endpoint(provider: ProviderSettings, url: str, secret: str, stream: bool, r
     return Endpoint(
         pool=provider.name,
         url=url,
+        method=method,
         headers=tuple(headers),
         connect_timeout_s=provider.connect_timeout_s,
         timeout_s=provider.timeout_s,

@@ -13,12 +13,16 @@ from gateway.core.errors import BadRequest, KeysUnavailable, NotAuthenticated, N
 from gateway.core.ports import KeyRing
 from gateway.flow.attribution import attributed
 
-_KEY_HEADERS = ("x-faregate-api-key", "x-api-key", "api-key", "x-goog-api-key")
+_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 _HOW = "Send your Faregate key as `Authorization: Bearer fg_…`; `faregate keys create` makes one."
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
-    """The key a request carries, from any of the headers SDKs use. Two that disagree are a 400."""
+    """The key a request carries: of `x-faregate-api-key`, else from any of the headers SDKs use. Two of those that
+    disagree are a 400."""
+    own = headers.get("x-faregate-api-key", "").strip()
+    if own:
+        return own  # what the other headers hold is the provider's to judge (`own_credential`), or a placeholder
     found = ""
     authorization = headers.get("authorization")
     if authorization is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gateway.core.caller import KeyRecord
 from gateway.core.config import Policy
-from gateway.core.errors import BadRequest
+from gateway.core.errors import NotServed
 from gateway.core.ports import Surface
 from gateway.flow.state import Target
 from gateway.flow.wires import Wires
@@ -37,7 +37,7 @@ class Plans:
         self, policy: Policy, providers: Mapping[str, ProviderRow], key: KeyRecord, model: str, surface: Surface
     ) -> tuple[Target, ...]:
         """Targets in the order to try, without those that cannot serve `surface`. Raises ModelNotFound (with close
-        names), ModelNotAllowed, and BadRequest where no deployment of the model serves such a call."""
+        names), ModelNotAllowed, and NotServed where no deployment of the model serves such a call."""
         if policy is not self._policy or len(self._plans) >= REMEMBERED_PLANS:
             self._policy = policy
             self._plans = {}
@@ -56,11 +56,13 @@ class Plans:
         faults = []
         for step in route_plan(policy, key, model).deployments:
             row = providers[step.provider.kind]
-            wire = self._wires.between(surface, row)
+            wire = self._wires.between(surface, row, step.deployment)
             if wire is None:
                 faults.append(row.not_served(surface.name, step.provider.name))
             else:
-                targets.append(Target(step.deployment, step.provider, row, wire, step.sheet, model))
+                thinking = self._wires.for_thinking_with_tools(surface, row, step.deployment)
+                target = Target(step.deployment, step.provider, row, wire, step.sheet, model, wire_for_tools=thinking)
+                targets.append(target)
         if not targets:
-            raise BadRequest(" ".join(dict.fromkeys(faults)), param="model")
+            raise NotServed(" ".join(dict.fromkeys(faults)), param="model")
         return tuple(targets)

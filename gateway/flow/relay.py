@@ -16,6 +16,7 @@ from gateway.core.ports import Exchange, StreamTap
 from gateway.core.records import Progress
 from gateway.core.tokens import estimate_tokens
 from gateway.flow.abandon import Abandonable
+from gateway.flow.admit import tell_tokens
 from gateway.flow.answer import StreamAnswer, WholeAnswer, answer_headers
 from gateway.flow.dispatch import no_progress, observe_stream, patience_s, start_stream, waited
 from gateway.flow.services import Services
@@ -38,6 +39,7 @@ async def relay_whole(passage: Passage, services: Services, exchange: Exchange, 
     else:
         outcome, cause = "client_gone" if gone else "error", f"http_{answer.status}"
         conclude(passage, services, attempt, "error", cause, outcome, answer.status, attempt.error_code)
+    tell_tokens(passage, services)  # its own hold is not held any more
     await synced(passage, services)
     if exchange.started:  # heartbeats of an earlier attempt: what is no stream can only be told as an error
         provider = attempt.target.provider.name
@@ -181,8 +183,7 @@ async def _cut(
     status = 499 if gone else 200
     conclude(passage, services, answer.attempt, outcome, failure.cause, outcome, status, failure.code)
     await synced(passage, services)
-    own_event = b"" if answer.tap.error else passage.surface.stream_error(failure)
-    await exchange.finish(own_event)
+    await exchange.finish(answer.tap.ending(failure))
 
 
 def _last_bytes(passage: Passage, exchange: Exchange, answer: StreamAnswer) -> bytes:

@@ -7,22 +7,35 @@ goes on with less output instead (`cap`), or on another model (`downgrade`).
 
 from __future__ import annotations
 
+from gateway.core.call import Head
 from gateway.core.errors import CallRefused, ModelUnpriced, UsageLogUnavailable
 from gateway.core.ids import make_id
 from gateway.core.limits import Unit, Want
-from gateway.core.ports import Composed, Disconnect
+from gateway.core.ports import Composed, Disconnect, Wire
 from gateway.core.records import Dispatch, Hold
 from gateway.flow.abandon import Abandonable, ClientGone
-from gateway.flow.admit import standing_headers
+from gateway.flow.admit import tell_tokens
 from gateway.flow.cap import Cap, caps_in_the_way, downgrades_in_the_way
+from gateway.flow.own_credential import pays_itself
 from gateway.flow.services import HARD_UNITS, Services
 from gateway.flow.state import Attempt, Passage, Target
+from gateway.ledger import callers_own
 from gateway.limits.refusal import refusal_for
 from gateway.pricing.bound import NO_EXTRAS, Bound, Extras
 
 _HOSTED = Extras(runs=None)
-"""Tools at the provider, which a chat completion cannot limit."""
+"""Tools at the provider, whose calls the request does not limit."""
 
+
+def _extras(head: Head) -> Extras:
+    """What tools at the provider may add. Each call of one may be answered by another run of the model."""
+    if not head.hosted_tools:
+        return NO_EXTRAS
+    most = head.tool_calls_max
+    return _HOSTED if most is None else Extras(tuple([(meter, most) for meter in head.tool_meters]), most + 1)
+
+
+_FREE = Bound(0, 0, 0)
 
 PATIENT_RETRIES = 2
 """Official SDKs try again twice. A caller that says more is believed that much."""
@@ -92,8 +105,10 @@ async def _made_to_fit(
             return _hold(passage, services, composed, target, bound, wants, now_ms, admits)
         left_s = (until_ns - clock.monotonic_ns()) / 1e9
         awaited: tuple[Want, ...] | None = None if blocked.by_spent or left_s <= 0 else (*admits, *wants)
+        shortest = 0
         if awaited is None:
             for cap in caps_in_the_way(passage, services, composed, target, wants, now_ms):
+                shortest = cap.tokens
                 bound, wants = _asked(passage, services, cap.composed, target, now_ms)
                 obstacle = services.limits.check((*admits, *wants))
                 if obstacle is None:
@@ -101,9 +116,8 @@ async def _made_to_fit(
                 if not obstacle.by_spent and left_s > 0:
                     awaited = (*admits, *wants)  # running calls hold what the least useful answer needs
         if awaited is None:
-            refusal = refusal_for(
-                blocked, now_ms, services.settings.budget_status, passage.surface.dialect, passage.client_retry
-            )
+            status, dialect = services.settings.budget_status, passage.surface.dialect
+            refusal = refusal_for(blocked, now_ms, status, dialect, passage.client_retry, shortest)
             _, wants = _asked(passage, services, composed, target, now_ms)
             raise NoRoom(refusal, downgrades_in_the_way(services, wants), until_ns)
         with Abandonable(disconnect):
@@ -114,9 +128,11 @@ def _asked(
     passage: Passage, services: Services, composed: Composed, target: Target, now_ms: int
 ) -> tuple[Bound, tuple[Want, ...]]:
     """The most the attempt can cost, and what it takes of each limit. Raises ModelUnpriced."""
+    if not passage.surface.billed:
+        return _FREE, ()
     caller, head = passage.caller, composed.head
-    extras = _HOSTED if head.hosted_tools else NO_EXTRAS
-    bound = services.prices.bound(head, target.sheet, now_ms, target.provider.region, extras)
+    unmarked = not target.row.quirks.writes_marked_only
+    bound = services.prices.bound(head, target.sheet, now_ms, target.provider.region, _extras(head), unmarked)
     wants = services.wants.reserve(
         caller.key,
         now_ms,
@@ -128,6 +144,8 @@ def _asked(
         target.deployment.id,
         (bound.input_bound, bound.output_bound, passage.features.input_estimate, head.choices),
     )
+    if pays_itself(passage, target):
+        return bound, tuple([want for want in wants if want.limit.unit is not Unit.USD])
     if bound.nusd is None:
         for want in wants:
             if want.enforced and want.limit.unit in HARD_UNITS:
@@ -137,6 +155,10 @@ def _asked(
                     param="model",
                 )
     return bound, wants
+
+
+def _wire(head: Head, target: Target) -> Wire:
+    return target.wire_for_tools if target.wire_for_tools is not None and head.tools and head.thinks else target.wire
 
 
 def _hold_capped(
@@ -172,6 +194,9 @@ def _hold(
     if admits:
         services.limits.count(admits)
         passage.counts += tuple([want.take for want in admits])
+    its_own = pays_itself(passage, target)
+    sheet = target.sheet
+    rates = services.prices.pinned(sheet, now_ms, target.provider.region) if sheet is not None else ()
     hold = Hold(
         ts_ms=now_ms,
         attempt_id=make_id(now_ms, services.entropy.bytes(10)),
@@ -181,7 +206,7 @@ def _hold(
         key_id=caller.key.key_id,
         user=caller.user or head.user,
         session=caller.session,
-        tags=caller.tags,
+        tags=(*caller.tags, callers_own.TAG) if its_own else caller.tags,
         endpoint=passage.surface.name,
         model_asked=head.model,
         deployment=target.deployment.id,
@@ -193,19 +218,23 @@ def _hold(
         counts=passage.counts[passage.counts_recorded :],
         bound_nusd=bound.nusd,
         input_estimate=passage.features.input_estimate,
-        rates=services.prices.pinned(target.sheet, now_ms, target.provider.region) if target.sheet is not None else (),
+        rates=callers_own.free_rates(rates) if its_own else rates,
         stream=head.stream,
     )
     dispatch = Dispatch(ts_ms=now_ms, attempt_id=hold.attempt_id)
     _, taken = services.journal.append_all((hold, dispatch), passage.call_id)
+    if services.limits.overran or (passage.overran and not passage.attempts):
+        _count_overrun(passage, services)
     services.limits.apply(hold, passage.call_id)
     passage.counts_recorded = len(passage.counts)
     attempt = Attempt(
         hold=hold,
         target=target,
+        wire=_wire(head, target).for_attempt(0 if sheet is None else sheet.max_output_tokens, now_ms),
         composed=composed,
         wants=wants,
         requested_tier=head.service_tier,
+        callers_own=its_own,
         started_ns=services.clock.monotonic_ns(),
     )
     passage.attempts.append(attempt)
@@ -213,12 +242,17 @@ def _hold(
         raise UsageLogUnavailable("the usage log took a hold and not its dispatch")  # it is given back as void
     services.limits.apply(dispatch, passage.call_id)
     attempt.dispatched = True
-    if (wants and wants[-1].limit.unit is Unit.TOKENS) or attempt.hold.attempt_no > 1:  # those on tokens come last
-        _tell_tokens(passage, services, wants, now_ms)
+    if head.stream:  # of a whole answer it is told when it has ended
+        tell_tokens(passage, services)
     return attempt
 
 
-def _tell_tokens(passage: Passage, services: Services, wants: tuple[Want, ...], now_ms: int) -> None:
-    """What is left of the caller's tokens, in place of what an attempt before this one said of it."""
-    others = tuple([header for header in passage.headers if b"tokens" not in header[0]])
-    passage.headers = (*others, *standing_headers(passage, services, wants, Unit.TOKENS, now_ms))
+def _count_overrun(passage: Passage, services: Services) -> None:
+    """Each limit once a call, that which would have refused it at admission and that which did not fit now."""
+    limits = services.limits
+    if passage.attempts:  # of a further attempt: what was not counted with the first
+        fresh = tuple([limit_id for limit_id in limits.overran if limit_id not in passage.overran])
+    else:
+        fresh = tuple(dict.fromkeys((*passage.overran, *limits.overran)))
+    limits.granted(fresh)
+    passage.overran = tuple(dict.fromkeys((*passage.overran, *fresh)))

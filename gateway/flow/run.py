@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from gateway.core.call import AnswerHead
 from gateway.core.caller import Permission
-from gateway.core.errors import CallRefused, FaregateError
+from gateway.core.errors import CallRefused, FaregateError, NotServed
 from gateway.core.handover import GOODBYE, HandedOver
 from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.ports import Exchange, Surface
 from gateway.core.records import Features
 from gateway.core.tokens import estimate_tokens
 from gateway.flow.abandon import ClientGone
-from gateway.flow.admit import admit
+from gateway.flow.admit import admit, tell_tokens
 from gateway.flow.answer import WholeAnswer, call_headers
 from gateway.flow.attribution import completed
 from gateway.flow.dispatch import dispatch
 from gateway.flow.guard import guard, require_tags
 from gateway.flow.identify import identify
+from gateway.flow.own_credential import own_credential
 from gateway.flow.relay import relay_stream, relay_whole
 from gateway.flow.services import Services
 from gateway.flow.settle import end_open_attempts, settle, synced
@@ -34,11 +38,17 @@ from gateway.flow.trace import read_traceparent
 CLIENT_CLOSED = 499
 
 
-async def run(exchange: Exchange, surface: Surface, permission: Permission, services: Services) -> None:
-    """Answers one call on `exchange`. Raises only what refuses it before it was identified (not recorded then)."""
+Walk = Callable[[Exchange, Passage, Services], Awaitable[None]]
+
+
+async def run(
+    exchange: Exchange, surface: Surface, permission: Permission, services: Services, walk: Walk | None = None
+) -> None:
+    """Answers one call on `exchange`. Raises only what refuses it before it was identified (not recorded then).
+    `walk` is what happens to it in between, where that is not what happens to a call of a model."""
     passage = _identified(exchange, surface, permission, services)
     try:
-        await _walk(exchange, passage, services)
+        await (walk or _walk)(exchange, passage, services)
     except ClientGone:
         end_open_attempts(passage, services, "client_gone", "client_gone")
         settle(passage, services, "client_gone", CLIENT_CLOSED, "client_gone")
@@ -96,6 +106,7 @@ def _identified(exchange: Exchange, surface: Surface, permission: Permission, se
         parent_span_id=parent_span_id,
         client_retry=int(retry) if retry.isdecimal() and len(retry) < 4 else 0,
         caller=caller,
+        own_credential=own_credential(exchange.headers),
     )
 
 
@@ -124,6 +135,9 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
         choices=composed.head.choices,
     )
     passage.composed = composed = guard(services.guards, caller, composed, surface, passage.policy, passage.verdicts)
+    joined = surface.joined(composed.head, exchange.headers)
+    if joined is not composed.head:
+        passage.composed = composed = msgspec.structs.replace(composed, head=joined)
 
     if passage.policy.tags.required:
         require_tags(passage, services)
@@ -132,12 +146,19 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
 
     remembered = await services.recall.find(caller, composed)
     if remembered is not None:
-        settle(passage, services, "ok", 200)
-        await exchange.start(AnswerHead(200, tuple(call_headers(passage))))
-        await exchange.finish(remembered)
+        await _answer_here(exchange, passage, services, remembered)
         return
 
-    targets = services.plans.of(passage.policy, services.providers, caller.key, composed.head.model, surface)
+    passage.composed = composed = services.issued.gone_on(passage, composed)
+    try:
+        targets = services.plans.of(passage.policy, services.providers, caller.key, composed.head.model, surface)
+    except NotServed:
+        own = surface.own_reply(composed.head)
+        if own is None:
+            raise
+        await _answer_here(exchange, passage, services, own)
+        return
+    targets = services.issued.bound(passage, composed.head, targets)
     answer = await dispatch(passage, services, exchange, composed, targets)  # reserve is taken for each attempt
     if isinstance(answer, WholeAnswer):
         await relay_whole(passage, services, exchange, answer)  # settles before the last byte
@@ -145,10 +166,22 @@ async def _walk(exchange: Exchange, passage: Passage, services: Services) -> Non
         await relay_stream(passage, services, exchange, answer)
 
 
+async def _answer_here(exchange: Exchange, passage: Passage, services: Services, body: bytes) -> None:
+    """A whole answer that no provider was asked for: it costs nothing."""
+    settle(passage, services, "ok", 200)
+    await synced(passage, services)
+    length = str(len(body)).encode()
+    headers = (*call_headers(passage), (b"content-type", b"application/json"), (b"content-length", length))
+    await exchange.start(AnswerHead(200, headers))
+    await exchange.finish(body)
+
+
 async def _answer_error(exchange: Exchange, passage: Passage, services: Services, error: FaregateError) -> None:
     """The error in the caller's dialect: as a reply, or inside the stream when that has begun."""
     surface = passage.surface
+    error.request_id = print_id(CALL, passage.call_id)
     if passage.attempts:  # what they cost is final once the caller knows of it
+        tell_tokens(passage, services)
         await synced(passage, services)
     if exchange.started:
         await exchange.finish(surface.stream_error(error))

@@ -20,6 +20,7 @@ from gateway.core.ports import (
 )
 from gateway.core.upstream import Upstream
 from gateway.flow.endpoints import Endpoints
+from gateway.flow.issued import Issued
 from gateway.flow.plan import Plans
 from gateway.flow.wires import Wires
 from gateway.limits.wants import Wants
@@ -66,6 +67,7 @@ class Services:
     prices: Prices = field(default_factory=Prices)
     plans: Plans = field(default_factory=lambda: Plans(Wires({})))
     endpoints: Endpoints = field(default_factory=Endpoints)
+    issued: Issued = field(default_factory=Issued)
 
 
 HARD_UNITS = frozenset({Unit.USD})

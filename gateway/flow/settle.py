@@ -20,6 +20,7 @@ from gateway.core.tokens import estimate_tokens
 from gateway.core.usage import Usage, UsageSource
 from gateway.flow.services import Services
 from gateway.flow.state import Attempt, Passage
+from gateway.ledger.callers_own import billed_to_caller
 from gateway.ledger.estimate import estimated_end
 from gateway.ledger.fold import OpenHold
 from gateway.pricing.arithmetic import SheetOf
@@ -71,8 +72,14 @@ def conclude(
 
 
 def _end_record(passage: Passage, services: Services, attempt: Attempt, outcome: str, cause: str) -> AttemptEnd:
+    end = _made_end(passage, services, attempt, outcome, cause)
+    return billed_to_caller(end) if attempt.callers_own else end
+
+
+def _made_end(passage: Passage, services: Services, attempt: Attempt, outcome: str, cause: str) -> AttemptEnd:
     usage = attempt.usage
-    if usage is None and (attempt.status >= _REFUSED_FROM or attempt.nothing_came):
+    free = not passage.surface.billed
+    if free or (usage is None and (attempt.status >= _REFUSED_FROM or attempt.nothing_came)):
         usage = _NOTHING
     now_ns = services.clock.monotonic_ns()
     if usage is None or (not usage.fault and _is_behind(attempt, usage, outcome)):
@@ -205,6 +212,10 @@ def _estimated(
     if usage is not None:  # told early, and then output went on: that alone is estimated
         input_tokens, raw_usage = usage.input_tokens(), usage.raw
         open_hold.output_tokens = _put_out(attempt, usage, outcome)
+    elif attempt.composed.head.background:  # it goes on where nobody sees it: all it may use counts as used
+        target = attempt.target
+        bound = services.prices.bound(attempt.composed.head, target.sheet, attempt.hold.ts_ms, target.provider.region)
+        input_tokens, open_hold.output_tokens = bound.input_bound, bound.output_bound
     return estimated_end(
         open_hold,
         input_tokens=input_tokens,
@@ -294,7 +305,7 @@ def _settle_record(passage: Passage, services: Services, outcome: str, status: i
         key_id=key.key_id,
         user=caller.user or head.user,
         session=caller.session,
-        tags=caller.tags,
+        tags=hold.tags if passage.attempts else caller.tags,
         config_revision=passage.policy.revision,
         verdicts=tuple(passage.verdicts),
         features=passage.features,

@@ -24,20 +24,27 @@ class Target(msgspec.Struct, frozen=True):
     wire: Wire
     sheet: PriceSheet | None
     name: str
+    once: str = ""
+    """The method of a request to a place of its own, whose endpoint is not remembered; empty: POST, as always."""
+    wire_for_tools: Wire | None = None
+    """In place of `wire` for a call with both tools and a wish to think."""
 
 
 class Attempt(msgspec.Struct):
     """One dispatch: its hold as last shrunk, what was observed, and whether its end is already in the journal.
 
     `composed` is the call as this attempt sends it, with a limit's cap on its output; `wants` is what its takes were
-    made against.
+    made against. `wire` is its target's, with what a translation has to remember of it.
     """
 
     hold: Hold
     target: Target
+    wire: Wire
     composed: Composed
     wants: tuple[Want, ...]
     requested_tier: str
+    callers_own: bool
+    """It is sent with the caller's own credential, and the provider bills the caller."""
     started_ns: int
     dispatched: bool = False
     sent: bool = False
@@ -84,6 +91,8 @@ class Passage(msgspec.Struct):
     parent_span_id: bytes
     client_retry: int
     caller: Caller
+    own_credential: tuple[tuple[str, str], ...] = ()
+    """Headers with a credential of the caller's own at a provider; in no record."""
     composed: Composed | None = None
     features: Features = Features()
     verdicts: list[str] = msgspec.field(default_factory=list)
@@ -98,5 +107,9 @@ class Passage(msgspec.Struct):
     settled: bool = False
     last_seq: int = 0
     """The SETTLE's place in the journal."""
+    kept_at: str = ""
+    """The provider that keeps what the call goes on from; empty: it goes on from nothing."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """What every answer says of the caller's rate limits, and of the model its call was downgraded to."""
+    overran: tuple[str, ...] = ()
+    """Limits that refuse nothing and would have refused this call; counted once it is granted."""

@@ -18,6 +18,7 @@ from gateway.core.corrections import PostedAttempt
 from gateway.core.limits import Take, Unit
 from gateway.core.records import Correct
 from gateway.core.usage import Meter, Usage, UsagePart, UsageSource
+from gateway.ledger.callers_own import is_callers_own
 
 RERATE = "rerate"
 """The kind of postings that state an attempt by other prices."""
@@ -44,6 +45,8 @@ class Left(StrEnum):
     """Several models' runs are behind it, and the ledger does not know which one a line is of."""
     NOT_IN_DETAIL = "not_in_detail"
     """An older version recorded it, without where it was computed, and that changes the price."""
+    CALLERS_OWN = "callers_own"
+    """The provider billed it to the caller, at whatever price."""
     NO_PRICE = "no_price"
     """No price is known now, for all of it. What was charged was charged."""
 
@@ -51,13 +54,16 @@ class Left(StrEnum):
 def usage_of(attempt: PostedAttempt, is_model: Callable[[str], bool]) -> Usage | Left:
     """The usage that the lines in force were made of.
 
-    A fee per request is the price's, not the usage's, but for how much of the web it searched. Reasoning that was
+    A fee per request is the price's, not the usage's, but for how much of the web it searched: what was told of that
+    counts, else what its line says. Reasoning that was
     priced apart is output again: whether it has a rate of its own is the new prices' affair. What a least quantity has
     made of a smaller one stays. A part is the run of the call's model, or of the model that its label names if
     `is_model` says that there is one.
     """
     if not attempt.lines or attempt.source in (UsageSource.CACHE, UsageSource.NONE):
         return Left.NOTHING_USED
+    if is_callers_own(attempt.lines):
+        return Left.CALLERS_OWN
     whole: dict[Meter, int] = {}
     runs: list[tuple[str, dict[Meter, int]]] = []
     size = ""
@@ -83,7 +89,7 @@ def usage_of(attempt: PostedAttempt, is_model: Callable[[str], bool]) -> Usage |
         reasoning_tokens=attempt.reasoning_tokens,
         served_tier=attempt.served_tier,
         region=attempt.region,
-        search_size=size,
+        search_size=attempt.search_size or size,
         parts=tuple(parts),
     )
 

@@ -28,16 +28,25 @@ def refusal_for(
     budget_status: int = DEFAULT_BUDGET_STATUS,
     dialect: str = "",
     client_retry: int = 0,
+    shortest: int = 0,
 ) -> CallRefused:
     """The error of a blocked call: BudgetExceeded for spent money (status `budget_status`), BudgetReserved where only
     running calls' holds are in the way, RateLimited for spent requests and tokens. How a limit on those stands is in
-    the headers of the caller's `dialect`. `client_retry` is how often its SDK has tried again already."""
+    the headers of the caller's `dialect`. `client_retry` is how often its SDK has tried again already. `shortest` is
+    the output limit that was tried last, and did not fit either, where limits cap the output (0: none was)."""
     unit = blocked.want.limit.unit
     if not blocked.by_spent:
         return _reserved(blocked, now_ms, dialect, client_retry)
     if unit is Unit.USD:
-        return _exceeded(blocked, now_ms, budget_status)
-    return _rate_limited(blocked, now_ms, dialect)
+        return _exceeded(blocked, now_ms, budget_status, shortest)
+    return _rate_limited(blocked, now_ms, dialect, shortest)
+
+
+def _cut_short(shortest: int) -> tuple[str, dict[str, object]]:
+    """What a caller is told whose answer could not even be cut short; and the member that says it to programs."""
+    if not shortest:
+        return "", {}
+    return f" Not even an answer cut to {shortest} tokens, the least this limit allows, fits.", {"min_output": shortest}
 
 
 def _standing(blocked: Blocked, now_ms: int, dialect: str) -> dict[str, str]:
@@ -50,20 +59,25 @@ def _standing(blocked: Blocked, now_ms: int, dialect: str) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in headers}
 
 
-def _exceeded(blocked: Blocked, now_ms: int, status: int) -> BudgetExceeded:
+def _exceeded(blocked: Blocked, now_ms: int, status: int, shortest: int) -> BudgetExceeded:
     want = blocked.want
     text = (
         f"The budget of {print_limit(want.limit)} for {scope_text(blocked)} does not allow this call: "
         f"{print_usd(blocked.spent)} USD are spent, {print_usd(blocked.reserved)} USD are reserved by running calls "
         f"and this call may cost up to {print_usd(want.take.amount)} USD."
     )
-    if want.take.amount > want.limit.amount:
+    cut, told = _cut_short(shortest)
+    if shortest:  # a lower max_tokens than that would not be sent on
+        resets = "" if want.resets_ms is None else f"wait until {iso(_reset_ms(blocked))}, "
+        advice = f"{resets}send less, or have the budget raised."
+        advice = advice[0].upper() + advice[1:]
+    elif want.take.amount > want.limit.amount:
         advice = "It is more than the whole budget: give a lower max_tokens, send less, or have the budget raised."
     elif want.resets_ms is None:
         advice = "The budget does not reset: have it raised, or give a lower max_tokens."
     else:
         advice = f"Wait until {iso(_reset_ms(blocked))}, give a lower max_tokens, or have the budget raised."
-    error = BudgetExceeded(f"{text} {advice}", headers=_STOP, extra=_facts(blocked))
+    error = BudgetExceeded(f"{text}{cut} {advice}", headers=_STOP, extra={**_facts(blocked), **told})
     error.status = status
     return error
 
@@ -83,7 +97,7 @@ def _reserved(blocked: Blocked, now_ms: int, dialect: str, client_retry: int) ->
     )
 
 
-def _rate_limited(blocked: Blocked, now_ms: int, dialect: str) -> RateLimited:
+def _rate_limited(blocked: Blocked, now_ms: int, dialect: str, shortest: int) -> RateLimited:
     want = blocked.want
     limit = want.limit
     headers = _standing(blocked, now_ms, dialect)
@@ -107,10 +121,11 @@ def _rate_limited(blocked: Blocked, now_ms: int, dialect: str) -> RateLimited:
         if limit.unit is Unit.REQUESTS
         else f"does not allow this call: {used} taken, and it may need {print_amount(limit.unit, want.take.amount)}"
     )
+    cut, told = _cut_short(shortest)
     return RateLimited(
-        f"The rate limit of {print_limit(limit)} for {scope_text(blocked)} {what}. {advice}",
+        f"The rate limit of {print_limit(limit)} for {scope_text(blocked)} {what}.{cut} {advice}",
         headers=headers,
-        extra=_facts(blocked),
+        extra={**_facts(blocked), **told},
     )
 
 

@@ -112,7 +112,8 @@ def hold_bound(
         tiers = _STANDARD_ONLY if tier in _DEFAULT_TIERS else _tiers(tier)
         markers = head.cache_markers
         if markers or media or not implicit_writes:
-            meters = reachable_meters[implicit_writes or markers, markers, head.audio, head.media > 0]
+            long = markers and head.cache_hours
+            meters = reachable_meters[implicit_writes or markers, long, head.audio, head.media > 0]
         else:
             meters = _PLAIN_METERS
     found = find(sheet, tiers, meters, input_bound, at_ms, region)

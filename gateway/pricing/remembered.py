@@ -52,9 +52,17 @@ class Prices:
         self._sheets: dict[int, _Sheet] = {}
 
     def bound(
-        self, head: Head, sheet: PriceSheet | None, at_ms: int, region: str = "", extras: Extras = NO_EXTRAS
+        self,
+        head: Head,
+        sheet: PriceSheet | None,
+        at_ms: int,
+        region: str = "",
+        extras: Extras = NO_EXTRAS,
+        implicit_writes: bool = True,
     ) -> Bound:
-        return hold_bound(head, sheet, at_ms, region=region, extras=extras, find=self._reach)
+        return hold_bound(
+            head, sheet, at_ms, region=region, extras=extras, implicit_writes=implicit_writes, find=self._reach
+        )
 
     def charge(
         self,

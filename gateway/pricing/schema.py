@@ -9,12 +9,17 @@ from gateway.pricing.written import ALL_TOKENS, MOST_TOKENS, TIERS, example_of
 
 Schema = dict[str, object]
 
-_AMOUNT = r"^ *(\$? *[0-9_]+(\.[0-9]+)? *([A-Za-z]{3})? */ *[0-9_]* *[kKM]? *[A-Za-z_ ]+|\$? *0(\.0+)? *(USD|usd)?) *$"
+_NUMBER = r"([0-9]{1,3}(_[0-9]{3}){1,3}|[0-9]{1,12})(\.[0-9]{1,12})?"
+_UNITS = r"([0-9]{1,3}(_[0-9]{3}){1,4}|[0-9]{1,15})?"
+_AMOUNT = (
+    rf"^ *(\$? *{_NUMBER} *([A-Za-z]{{3}})? */ *{_UNITS} *([kKM](?![a-z]))? *[A-Za-z_ ]+|\$? *0(\.0+)? *(USD|usd)?) *$"
+)
+"""`pricing.written` reads them: thousands may be parted by `_`, and nothing else."""
 _MODEL = r"^[a-z0-9_]+/.+$"
 _DAY: Schema = {"type": "string", "description": "The first instant of 2026-12-24 (UTC), or a full ISO time."}
 _COUNT: Schema = {
     "type": ["integer", "string"],
-    "pattern": "^ *[0-9_]+ *[kKM]? *$",
+    "pattern": "^ *([0-9]{1,3}(_[0-9]{3})+|[0-9]+) *[kKM]? *$",
     "minimum": 1,
     "maximum": MOST_TOKENS,
 }

@@ -13,7 +13,7 @@ import hashlib
 import msgspec
 
 from gateway.core.errors import ConfigInvalid
-from gateway.core.price_admin import PriceSource, PriceVersion
+from gateway.core.price_admin import BUNDLED, PriceSource, PriceVersion, SourceKind
 from gateway.pricing.agreements import Agreement
 from gateway.pricing.book import Fallback, Override, PriceBook
 from gateway.pricing.genai import GenaiPrices
@@ -22,11 +22,16 @@ from gateway.pricing.sources import opened_genai, opened_litellm
 
 
 class PriceFile(msgspec.Struct, frozen=True):
-    """What `prices.yaml` puts in force. Members are only ever added, with defaults: versions keep it as bytes."""
+    """What `prices.yaml` puts in force. Members are only ever added, with defaults: versions keep it as bytes.
+
+    `imported` is not of the file: which of a version's sources somebody brought, so that a later release leaves them.
+    Without it (all older versions) those are it that `recorded_by` says so of.
+    """
 
     overrides: tuple[Override, ...] = ()
     agreements: tuple[Agreement, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
+    imported: tuple[SourceKind, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 NOTHING_WRITTEN = PriceFile()
@@ -51,6 +56,19 @@ def make_version(genai: PriceSource, litellm: PriceSource, written: PriceFile, f
     """An unpublished version of this content."""
     encoded = encode_written(written)
     return PriceVersion(0, _digest(genai, litellm, encoded), genai, litellm, encoded, file_text)
+
+
+def imported_of(version: PriceVersion) -> tuple[SourceKind, ...]:
+    """Which sources of a version with its content were imported: a later release does not renew them."""
+    said = decode_written(version.written).imported
+    if said is not msgspec.UNSET:
+        return said
+    return tuple(one.kind for one in (version.genai, version.litellm) if one.recorded_by != BUNDLED)
+
+
+def says_imported(version: PriceVersion) -> bool:
+    """Whether the version itself tells which of its sources were imported."""
+    return decode_written(version.written).imported is not msgspec.UNSET
 
 
 def _digest(genai: PriceSource, litellm: PriceSource, written: bytes) -> str:

@@ -210,7 +210,7 @@ def _days(first: str | None, last: str | None, right: str) -> list[int]:
 
 def read_count(text: str, least: int, most: int) -> int:
     """A whole number of `200000`, `200_000` or `200k`. Raises Mistake."""
-    match = re.fullmatch(r"\s*(\d[\d_]*)\s*([kKM])?\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,3}(?:_\d{3})+|\d+)\s*([kKM])?\s*", text, re.ASCII)
     number = int(match[1].replace("_", "")) * _SCALES[match[2] or ""] if match else -1
     if not least <= number <= most:
         raise Mistake(f"{text[:40]!r} is no whole number from {least} to {most}", "Write it like 200000 or 200k")

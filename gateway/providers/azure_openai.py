@@ -8,7 +8,16 @@ has `prompt_filter_results` and no choices, id or model. With `data_sources` it 
 
 from __future__ import annotations
 
-from gateway.providers.row import OPENAI_RATE_HEADERS, RETRY_HEADERS, UPSTREAM_ID_NAME, ProviderRow
+from gateway.providers.row import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    OPENAI_RATE_HEADERS,
+    RESPONSES,
+    RETRY_HEADERS,
+    UPSTREAM_ID_NAME,
+    ProviderRow,
+)
 
 MEMBER = ProviderRow(
     kind="azure_openai",
@@ -25,5 +34,8 @@ MEMBER = ProviderRow(
         *OPENAI_RATE_HEADERS,
     ),
     genai_prices="azure",
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES),
+    keeps_responses=True,
     deployment_path="/openai/deployments/{model}",
+    without_deployment=(RESPONSES, "responses.kept"),
 )

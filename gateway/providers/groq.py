@@ -8,7 +8,7 @@ the billing (openrouter.ai/docs, streaming). Its own speech and batch endpoints 
 from __future__ import annotations
 
 from gateway.core.quirks import Quirks
-from gateway.providers.row import CHAT, USUAL_HEADERS, ProviderRow
+from gateway.providers.row import CHAT, RESPONSES, USUAL_HEADERS, ProviderRow
 
 MEMBER = ProviderRow(
     kind="groq",
@@ -19,7 +19,7 @@ MEMBER = ProviderRow(
     on_disconnect="drain",
     reply_headers=(("x-groq-region", "x-groq-region"), *USUAL_HEADERS),
     genai_prices="groq",
-    endpoints=(CHAT,),
+    endpoints=(CHAT, RESPONSES),
     quirks=Quirks(
         refused=("safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
         refused_in_messages=("reasoning_content",),

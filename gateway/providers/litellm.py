@@ -36,5 +36,5 @@ MEMBER = ProviderRow(
     ),
     networks=LOOPBACK,
     cost_header="x-litellm-response-cost",
-    quirks=Quirks(usage_in="choice_event", reported_cost=ReportedCost(("cost",))),
+    quirks=Quirks(usage_in="choice_event", takes_tags=True, reported_cost=ReportedCost(("cost",))),
 )

@@ -5,7 +5,17 @@
 from __future__ import annotations
 
 from gateway.core.quirks import Quirks
-from gateway.providers.row import LOOPBACK, MAX_TOKENS, SHORT_KEEPALIVE_S, USUAL_HEADERS, ProviderRow
+from gateway.providers.row import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    LOOPBACK,
+    MAX_TOKENS,
+    RESPONSES,
+    SHORT_KEEPALIVE_S,
+    USUAL_HEADERS,
+    ProviderRow,
+)
 
 MEMBER = ProviderRow(
     kind="lm_studio",
@@ -17,5 +27,7 @@ MEMBER = ProviderRow(
     reply_headers=USUAL_HEADERS,
     free=True,
     networks=LOOPBACK,
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES),
+    keeps_responses=True,
     quirks=Quirks(renamed=MAX_TOKENS),
 )

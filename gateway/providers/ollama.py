@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from gateway.core.quirks import Quirks
-from gateway.providers.row import LOOPBACK, MAX_TOKENS, USUAL_HEADERS, ProviderRow
+from gateway.providers.row import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    LOOPBACK,
+    MAX_TOKENS,
+    RESPONSES,
+    USUAL_HEADERS,
+    ProviderRow,
+)
 
 MEMBER = ProviderRow(
     kind="ollama",
@@ -14,5 +23,6 @@ MEMBER = ProviderRow(
     reply_headers=USUAL_HEADERS,
     free=True,
     networks=LOOPBACK,
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES),
     quirks=Quirks(renamed=MAX_TOKENS),
 )

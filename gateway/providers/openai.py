@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.providers.row import OPENAI_RATE_HEADERS, RETRY_HEADERS, UPSTREAM_ID, ProviderRow
+from gateway.providers.row import (
+    CHAT,
+    COMPACT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    OPENAI_RATE_HEADERS,
+    RESPONSES,
+    RETRY_HEADERS,
+    UPSTREAM_ID,
+    ProviderRow,
+)
 
 MEMBER = ProviderRow(
     kind="openai",
@@ -18,4 +29,16 @@ MEMBER = ProviderRow(
         *OPENAI_RATE_HEADERS,
     ),
     genai_prices="openai",
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, INPUT_TOKENS, COMPACT),
+    keeps_responses=True,
+    responses_only=(
+        "gpt-*-pro*",
+        "o1-pro*",
+        "o3-pro*",
+        "gpt-*-codex*",
+        "codex-*",
+        "*-deep-research*",
+        "computer-use-*",
+    ),
+    responses_for_tools=("gpt-5.[4-9]*", "gpt-[6-9]*"),
 )

@@ -8,7 +8,16 @@ and errors inside a 200. A closed connection stops it where the vendor behind it
 from __future__ import annotations
 
 from gateway.core.quirks import Quirks, ReportedCost
-from gateway.providers.row import OPENAI_RATE_HEADERS, RETRY_HEADERS, UPSTREAM_ID_NAME, ProviderRow
+from gateway.providers.row import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    OPENAI_RATE_HEADERS,
+    RESPONSES,
+    RETRY_HEADERS,
+    UPSTREAM_ID_NAME,
+    ProviderRow,
+)
 
 MEMBER = ProviderRow(
     kind="openrouter",
@@ -18,6 +27,7 @@ MEMBER = ProviderRow(
     credential="env:OPENROUTER_API_KEY",
     reply_headers=(("x-generation-id", UPSTREAM_ID_NAME), *RETRY_HEADERS, *OPENAI_RATE_HEADERS),
     genai_prices="openrouter",
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES),
     quirks=Quirks(
         usage_in="choice_event",
         reported_cost=ReportedCost(("cost",), own_key=("cost_details", "upstream_inference_cost")),

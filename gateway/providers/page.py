@@ -114,6 +114,10 @@ def _quirks(quirks: Quirks) -> list[str]:
         said.append("a stream's usage beside a choice is moved into an event of its own")
     if quirks.tells_prompt_first:
         said.append("a stream's first usage tells the whole prompt: holds shrink on it")
+    if quirks.takes_tags:
+        said.append("`metadata.tags` are sent on")
+    if quirks.writes_marked_only:
+        said.append("its prompt cache is written only where a request marks it")
     if not quirks.done:
         said.append("a missing `[DONE]` is added")
     if quirks.error_field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from urllib.parse import quote
 
 import msgspec
@@ -12,6 +13,8 @@ from gateway.core.quirks import PLAIN, Quirks, read_amount
 
 HEADER_CHARS_MAX = 512
 CHAT, COMPLETIONS, EMBEDDINGS = "chat.completions", "completions", "embeddings"
+MESSAGES, COUNT_TOKENS = "messages", "messages.count_tokens"
+RESPONSES, INPUT_TOKENS, COMPACT = "responses", "responses.input_tokens", "responses.compact"
 UPSTREAM_ID_NAME = "x-upstream-request-id"
 _V1 = "/v1"
 
@@ -25,13 +28,17 @@ class ProviderRow(msgspec.Struct, frozen=True):
     `base_url` is empty where only the file can know it. `credential` is the default reference (`env:NAME`);
     `credential_required` says whether a provider of this kind without one is a mistake. `reply_headers` pairs a
     header of its replies with the name under which callers get it: an allow-list, everything else stays here.
-    `forwarded_prefixes` are the request headers of callers that it gets. `on_disconnect` is `cancel` where a closed
+    `forwarded_prefixes` are the request headers of callers that it gets, `dialect_prefixes` those that it gets only of
+    callers that speak to it in its own dialect. `on_disconnect` is `cancel` where a closed
     connection stops the billing, `drain` where the call is billed to its end anyway. `genai_prices` is the vendor's id
     in that price list, empty when it has no prices there; `free` says that a call costs nothing (own hardware).
     `networks` are the addresses it may have besides public ones. `endpoints` are the surfaces it serves, `paths` where
     one of them is not at OpenAI's path, appended to the base URL. `deployment_path` is Azure's older form of URL, used
-    where the settings give an `api_version`. `cost_header` is a reply header that says what the call cost, in USD.
-    `unix_socket` names the socket in the run folder of the process of ours that serves this kind.
+    where the settings give an `api_version`; `without_deployment` are surfaces whose URL then names none.
+    `keeps_responses`: its responses can be read again, deleted, and gone on from. `responses_only` are models (with
+    `*`) that serve no chat completions, `responses_for_tools` those that refuse tools and reasoning together there.
+    `cost_header` is a reply header that says what the call cost, in USD. `unix_socket` names the socket in the run
+    folder of the process of ours that serves this kind.
     """
 
     kind: str
@@ -47,12 +54,17 @@ class ProviderRow(msgspec.Struct, frozen=True):
     request_id_header: str = "x-request-id"
     reply_headers: tuple[tuple[str, str], ...] = ()
     forwarded_prefixes: tuple[str, ...] = ()
+    dialect_prefixes: tuple[str, ...] = ()
     genai_prices: str = ""
     free: bool = False
     networks: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = (CHAT, COMPLETIONS, EMBEDDINGS)
     paths: tuple[tuple[str, str], ...] = ()
     deployment_path: str = ""
+    without_deployment: tuple[str, ...] = ()
+    keeps_responses: bool = False
+    responses_only: tuple[str, ...] = ()
+    responses_for_tools: tuple[str, ...] = ()
     cost_header: str = ""
     unix_socket: str = ""
     quirks: Quirks = PLAIN
@@ -62,10 +74,20 @@ class ProviderRow(msgspec.Struct, frozen=True):
         path = dict(self.paths).get(surface_name, upstream_path)
         base_url = provider.base_url
         if self.deployment_path and provider.api_version:
-            if not base_url.endswith(_V1):
+            if not base_url.endswith(_V1) and surface_name in self.without_deployment:
+                base_url = base_url.removesuffix("/openai") + self.deployment_path.partition("/deployments")[0]
+            elif not base_url.endswith(_V1):
                 base_url = base_url.removesuffix("/openai") + self.deployment_path.format(model=quote(model, safe=""))
-            path += f"?api-version={quote(provider.api_version, safe='')}"
+            path += f"{'&' if '?' in path else '?'}api-version={quote(provider.api_version, safe='')}"
         return base_url + path
+
+    def needs_other_surface(self, surface_name: str, model: str) -> str:
+        """The surface that a model has to be spoken to in, empty where its own will do."""
+        return RESPONSES if surface_name == CHAT and _is_among(model, self.responses_only) else ""
+
+    def other_surface_for_tools(self, surface_name: str, model: str) -> str:
+        """The surface for calls with tools and reasoning, empty where the caller's own will do."""
+        return RESPONSES if surface_name == CHAT and _is_among(model, self.responses_for_tools) else ""
 
     def settings_fault(self, base_url: str, api_version: str) -> Fault | None:
         """What is wrong with an address and API version for this kind; None when nothing is."""
@@ -111,6 +133,10 @@ class ProviderRow(msgspec.Struct, frozen=True):
         """The cost that a reply's header reports, nano-USD; None without such a header or amount."""
         said = headers.get(self.cost_header, "") if self.cost_header else ""
         return read_amount(said) if said else None
+
+
+def _is_among(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 OPENAI_RATE_HEADERS = tuple(

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from gateway.core.quirks import Quirks
-from gateway.providers.row import LOOPBACK, RETRY_HEADERS, UPSTREAM_ID, ProviderRow
+from gateway.providers.row import (
+    CHAT,
+    COMPACT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    LOOPBACK,
+    MESSAGES,
+    RESPONSES,
+    RETRY_HEADERS,
+    UPSTREAM_ID,
+    ProviderRow,
+)
 
 MEMBER = ProviderRow(
     kind="simulated",
@@ -13,5 +26,16 @@ MEMBER = ProviderRow(
     reply_headers=(UPSTREAM_ID, *RETRY_HEADERS),
     forwarded_prefixes=("x-sim-",),
     networks=LOOPBACK,
+    endpoints=(
+        CHAT,
+        COMPLETIONS,
+        EMBEDDINGS,
+        MESSAGES,
+        COUNT_TOKENS,
+        RESPONSES,
+        INPUT_TOKENS,
+        COMPACT,
+    ),
+    keeps_responses=True,
     quirks=Quirks(tells_prompt_first=True),
 )

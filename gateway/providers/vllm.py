@@ -7,7 +7,16 @@ be `event: error` with flat data (foundation-model-stack/fms-guardrails-orchestr
 from __future__ import annotations
 
 from gateway.core.quirks import Quirks
-from gateway.providers.row import LOOPBACK, SHORT_KEEPALIVE_S, USUAL_HEADERS, ProviderRow
+from gateway.providers.row import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    LOOPBACK,
+    RESPONSES,
+    SHORT_KEEPALIVE_S,
+    USUAL_HEADERS,
+    ProviderRow,
+)
 
 MEMBER = ProviderRow(
     kind="vllm",
@@ -19,5 +28,7 @@ MEMBER = ProviderRow(
     reply_headers=USUAL_HEADERS,
     free=True,
     networks=LOOPBACK,
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES),
+    keeps_responses=True,
     quirks=Quirks(tells_prompt_first=True),
 )

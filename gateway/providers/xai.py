@@ -7,7 +7,7 @@ are `{"code": text, "error": text}` (yym68686/uni-api#105). A closed connection 
 from __future__ import annotations
 
 from gateway.core.quirks import Quirks, ReportedCost
-from gateway.providers.row import CHAT, USUAL_HEADERS, ProviderRow
+from gateway.providers.row import CHAT, RESPONSES, USUAL_HEADERS, ProviderRow
 
 MEMBER = ProviderRow(
     kind="xai",
@@ -17,7 +17,8 @@ MEMBER = ProviderRow(
     credential="env:XAI_API_KEY",
     reply_headers=USUAL_HEADERS,
     genai_prices="x-ai",
-    endpoints=(CHAT,),
+    endpoints=(CHAT, RESPONSES),
+    keeps_responses=True,
     quirks=Quirks(
         usage_in="choice_event",
         reported_cost=ReportedCost(("cost_in_usd_ticks",), per_usd=10**10),

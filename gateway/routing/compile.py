@@ -8,12 +8,14 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.charge import PriceSheet
-from gateway.core.config import Deployment, ModelRoute, OnDisconnect, Policy, ProviderSettings
+from gateway.core.config import Deployment, ModelRoute, OnDisconnect, OnUnsupported, Policy, ProviderSettings
 from gateway.routing.fields import Fault, check_address
 from gateway.routing.policy_bytes import seal
 from gateway.routing.problems import Problem, Problems, did_you_mean, invalid, show
 from gateway.routing.resolve import substitute
 from gateway.routing.routes import AliasEntry, ModelEntry, ProviderEntry, RoutesDocument, Value, read_routes
+
+_ON_UNSUPPORTED: dict[str, OnUnsupported] = {"warn": "warn", "drop": "drop", "reject": "reject"}
 
 
 class VendorRow(Protocol):
@@ -191,7 +193,14 @@ def _routes(
 
 
 def _deployment(entry: ModelEntry) -> Deployment:
-    return Deployment(f"{entry.provider}/{entry.model}", entry.provider, entry.model, entry.priced_as)
+    return Deployment(
+        f"{entry.provider}/{entry.model}",
+        entry.provider,
+        entry.model,
+        entry.priced_as,
+        entry.translate_to,
+        _ON_UNSUPPORTED[entry.on_unsupported],
+    )
 
 
 # ---------------------------------------------------------------- aliases

@@ -23,6 +23,7 @@ class Form(StrEnum):
     NETWORKS = "networks"
     OPTIONS = "options"
     VARIABLES = "variables"
+    FLAG = "flag"
 
 
 class Field(NamedTuple):
@@ -278,6 +279,12 @@ PROVIDER_FIELDS: tuple[Field, ...] = (
         low=0,
         high=3600,
     ),
+    Field(
+        "caller_credentials",
+        "true: callers with their key in x-faregate-api-key may send a credential of their own (authorization or "
+        "x-api-key), which goes up in place of ours: the provider bills them.",
+        Form.FLAG,
+    ),
     Field("connections_max", "How many connections it gets at a time.", Form.COUNT, low=1, high=100_000),
     Field("connect_timeout_s", "How long connecting may take.", Form.SECONDS, low=0.1, high=300),
     Field("timeout_s", "How long a whole call may take.", Form.SECONDS, low=0.1, high=86_400),
@@ -301,6 +308,18 @@ DEPLOYMENT_FIELDS: tuple[Field, ...] = (
         "The model whose prices apply, when they are not those of model.",
         check=check_model,
         pattern=MODEL_PATTERN,
+    ),
+    Field(
+        "translate_to",
+        "The surface in which the provider is always spoken to; without it the caller's, where the provider serves it.",
+        choices=("chat.completions", "messages", "responses"),
+    ),
+    Field(
+        "on_unsupported",
+        "What a translation does with members that the other dialect has no words for. warn: leaves them out and names "
+        "them in x-faregate-dropped-params, but refuses the call where the answer would be another one; drop: leaves "
+        "out all of them; reject: refuses the call.",
+        choices=("warn", "drop", "reject"),
     ),
 )
 

@@ -43,7 +43,7 @@ def _substituted(deployment: Deployment, matched: str) -> Deployment:
         return deployment
     model = deployment.model.replace("*", matched)
     priced_as = deployment.priced_as.replace("*", matched)
-    return Deployment(f"{deployment.provider}/{model}", deployment.provider, model, priced_as)
+    return msgspec.structs.replace(deployment, id=f"{deployment.provider}/{model}", model=model, priced_as=priced_as)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -23,7 +23,7 @@ from gateway.routing.fields import (
     check_variable,
 )
 from gateway.routing.problems import Problems, did_you_mean, show
-from gateway.routing.yaml_nodes import Member, compose, items, line_of, members, read_number, read_text
+from gateway.routing.yaml_nodes import Member, compose, items, line_of, members, read_flag, read_number, read_text
 
 MAX_TEXT_CHARACTERS = 4 * 1024 * 1024
 _ONE_DEPLOYMENT = "a model goes to one deployment for now; fallbacks and weights are not there yet"
@@ -47,6 +47,8 @@ class ModelEntry(NamedTuple):
     model: str
     priced_as: str
     provider_line: int
+    translate_to: str = ""
+    on_unsupported: str = "warn"
 
 
 class AliasEntry(NamedTuple):
@@ -149,6 +151,8 @@ def _read_model(entry: Member, problems: Problems) -> ModelEntry | None:
         str(values["model"]),
         str(values.get("priced_as", "")),
         lines["provider"],
+        str(values.get("translate_to", "")),
+        str(values.get("on_unsupported", "warn")),
     )
     return found if _stars_fit(found, lines, problems) else None
 
@@ -228,6 +232,8 @@ def _read_value(member: Member, what: str, field: Field, problems: Problems) -> 
             return read_number(member.value, what, field.low, field.high, problems)
         case Form.COUNT:
             return _read_count(member.value, what, field, problems)
+        case Form.FLAG:
+            return read_flag(member.value, what, problems)
         case Form.HEADERS:
             return _read_headers(member.value, what, problems)
         case Form.NETWORKS:

@@ -90,6 +90,8 @@ def _value(field: Field) -> Schema:
     match field.form:
         case Form.SECONDS:
             return {**schema, "type": "number", "minimum": field.low, "maximum": field.high}
+        case Form.FLAG:
+            return {**schema, "type": "boolean"}
         case Form.COUNT:
             return {**schema, "type": "integer", "minimum": int(field.low), "maximum": int(field.high)}
         case Form.NETWORKS:

@@ -109,6 +109,14 @@ def read_text(node: yaml.Node, what: str, problems: Problems) -> str | None:
     return None
 
 
+def read_flag(node: yaml.Node, what: str, problems: Problems) -> bool | None:
+    """True or false; None after adding a problem."""
+    if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "bool":
+        return str(node.value).lower() in ("true", "yes", "on")
+    problems.add(line_of(node), f"{what} must be true or false", "")
+    return None
+
+
 def read_number(node: yaml.Node, what: str, low: float, high: float, problems: Problems) -> float | None:
     """A finite number within [low, high]; None after adding a problem."""
     number = math.nan

@@ -10,11 +10,13 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.simulator.attempts import REFUSALS, Attempt, TextReply
-from gateway.simulator.draft import PromptCache, draft_reply
+from gateway.simulator import messages
+from gateway.simulator.attempts import REFUSALS, Attempt, OpenAIVoice, TextReply
+from gateway.simulator.draft import Draft, PromptCache, draft_reply
 from gateway.simulator.embeddings import embedding_items, embedding_reply
 from gateway.simulator.exchange import Exchange, Receive, Refused, Scope, Send
 from gateway.simulator.knobs import Knobs, knobs_for, read_control
+from gateway.simulator.responses import Responses
 from gateway.simulator.shapes import (
     CHAT_MODELS,
     CONTEXT_TOKENS,
@@ -44,6 +46,7 @@ class Simulator:
         self._gate = asyncio.Event()
         self._gate.set()
         self._cache = PromptCache()
+        self._responses = Responses(seed, self._cache)
         self._started_s = int(time.time())
         self._requests = 0
         self._running = 0
@@ -67,6 +70,19 @@ class Simulator:
                 await self._counted(self._text(exchange, is_chat=True))
             case "POST", ["", "completions"]:
                 await self._counted(self._text(exchange, is_chat=False))
+            case "POST", ["", "messages"]:
+                await self._counted(self._message(exchange, counts=False))
+            case "POST", ["", "messages", "count_tokens"]:
+                await self._counted(self._message(exchange, counts=True))
+            case "POST", ["", "responses"]:
+                await self._counted(self._response(exchange))
+            case "POST", ["", "responses", "input_tokens"]:
+                await self._counted(self._input_tokens(exchange))
+            case "POST", ["", "responses", "compact"]:
+                await self._counted(self._compact(exchange))
+            case _, ["", "responses", name, *rest] if len(rest) < 2:
+                await self._witnessed_as_free(exchange, name)
+                await self._responses.serve_kept(exchange, method, name, "".join(rest), exchange.query)
             case "POST", ["", "embeddings"]:
                 await self._counted(self._embeddings(exchange))
             case "GET", ["", "models"]:
@@ -97,7 +113,70 @@ class Simulator:
         draft = draft_reply(request, knobs.tokens, self._seed, self._cache)
         _check_size(draft.longest_prompt_tokens, CONTEXT_TOKENS)
         attempt = Attempt(exchange, self.witness, request.model, draft.prompt_tokens)
-        await TextReply(exchange, attempt, request, draft, knobs).send(self._gate)
+        voice = OpenAIVoice.of(draft, request, knobs.fault)
+        await TextReply(exchange, attempt, voice, draft, knobs).send(self._gate)
+
+    async def _response(self, exchange: Exchange) -> None:
+        request = self._responses.read(await exchange.body())
+        knobs = _knobs(exchange, self.defaults)
+        _check_model(request.model, CHAT_MODELS)
+        drafted = self._responses.drafted(request, knobs)
+        draft = drafted.draft
+        _check_size(draft.prompt_tokens, CONTEXT_TOKENS)
+        attempt = Attempt(exchange, self.witness, request.model, draft.prompt_tokens)
+        if not request.background or request.stream or knobs.fault in REFUSALS:
+            self._responses.keep(request, drafted)
+            await TextReply(exchange, attempt, drafted.voice, draft, knobs).send(self._gate)
+            return
+        if await exchange.until(self._gate):
+            body = self._responses.keep_in_background(request, drafted, knobs)
+            attempt.end(draft.usage(), completed=True)
+            await attempt.durable()
+            await exchange.reply(200, body)
+        attempt.end(Draft.nothing(), completed=False, cancelled=True)
+
+    async def _input_tokens(self, exchange: Exchange) -> None:
+        """A count of tokens, which is witnessed as using none."""
+        request = self._responses.read(await exchange.body())
+        _check_model(request.model, CHAT_MODELS)
+        body = self._responses.counted(request)
+        await self._witnessed_as_free(exchange, request.model)
+        await exchange.reply(200, body)
+
+    async def _witnessed_as_free(self, exchange: Exchange, what: str) -> None:
+        attempt = Attempt(exchange, self.witness, what, 0)
+        attempt.end(Draft.nothing(), completed=True)
+        await attempt.durable()
+
+    async def _compact(self, exchange: Exchange) -> None:
+        request = self._responses.read(await exchange.body())
+        knobs = _knobs(exchange, self.defaults)
+        _check_model(request.model, CHAT_MODELS)
+        draft = self._responses.drafted(request, knobs).draft
+        attempt = Attempt(exchange, self.witness, request.model, draft.prompt_tokens)
+        attempt.sent_tokens = draft.tokens
+        attempt.end(draft.usage(), completed=True)
+        await attempt.durable()
+        await exchange.reply(200, self._responses.compacted(request, draft))
+
+    async def _message(self, exchange: Exchange, *, counts: bool) -> None:
+        """Anthropic's Messages, or the count of a message's tokens, which is witnessed as using none."""
+        try:
+            request = _read(messages.DECODER, await exchange.body())
+            knobs = _knobs(exchange, self.defaults)
+            _check_model(request.model, CHAT_MODELS)
+            draft = messages.draft_message(request, knobs.tokens, self._seed, self._cache)
+            _check_size(draft.draft.prompt_tokens, CONTEXT_TOKENS)
+        except Refused as refused:
+            raise messages.in_own_words(refused) from None
+        attempt = Attempt(exchange, self.witness, request.model, 0 if counts else draft.draft.prompt_tokens)
+        if counts:
+            attempt.end(Draft.nothing(), completed=True)
+            await attempt.durable()
+            await exchange.reply(200, encode({"input_tokens": draft.draft.prompt_tokens}))
+            return
+        voice = messages.MessageVoice.of(draft, request, knobs.fault)
+        await TextReply(exchange, attempt, voice, draft.draft, knobs).send(self._gate)
 
     async def _embeddings(self, exchange: Exchange) -> None:
         """Latency and refusals apply; faults of streams and replies do not."""

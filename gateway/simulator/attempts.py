@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from gateway.simulator.draft import Draft
 from gateway.simulator.exchange import Exchange, error_body
@@ -18,9 +19,8 @@ MARK_HEADER = "x-sim-mark"
 """A caller that may never learn its call's id finds its attempt in the log by what it put here."""
 BURST_EVENTS = 32
 """Events in one write when tokens are not spaced out in time."""
-_EVENT_STREAM = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+EVENT_STREAM = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 _OVERLOADED = error_body("The simulated provider failed on request (x-sim-fault).", "server_error", None)
-_ERROR_EVENT = b"data: " + _OVERLOADED + b"\n\n"
 _HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 REFUSALS = {
     "refuse-429": (429, error_body("Simulated rate limit.", "rate_limit_error", "rate_limit_exceeded")),
@@ -56,21 +56,69 @@ class Attempt:
         self._witness.note(event)
 
 
-class TextReply:
-    """Answers one chat completion or completion as its knobs say."""
+class Voice(Protocol):
+    """A draft in one dialect: a whole reply, or the events of a stream in their order."""
 
-    def __init__(self, exchange: Exchange, attempt: Attempt, request: TextRequest, draft: Draft, knobs: Knobs) -> None:
+    @property
+    def streams(self) -> bool: ...
+
+    @property
+    def refusals(self) -> Mapping[str, tuple[int, bytes]]:
+        """Status and body by the fault that asks for it."""
+        ...
+
+    @property
+    def error_event(self) -> bytes: ...
+
+    @property
+    def done(self) -> bytes:
+        """The last event of a stream."""
+        ...
+
+    def whole(self) -> bytes: ...
+
+    def openings(self) -> bytes: ...
+
+    def tokens(self) -> Iterator[bytes]:
+        """What is sent for each token of the draft."""
+        ...
+
+    def endings(self) -> bytes: ...
+
+    def usage_chunk(self) -> bytes: ...
+
+
+class OpenAIVoice(Printer):
+    """The draft as OpenAI's chat completion or completion."""
+
+    refusals = REFUSALS
+    error_event = b"data: " + _OVERLOADED + b"\n\n"
+    done = DONE
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.request.stream)
+
+    @staticmethod
+    def of(draft: Draft, request: TextRequest, fault: str) -> OpenAIVoice:
+        usage: dict[str, object] | None = draft.usage()
+        if fault == "no-usage":
+            usage = None
+        elif fault == "bad-usage":
+            usage = draft.usage() | {"prompt_tokens_details": {"cached_tokens": draft.prompt_tokens + 7}}
+        prefix = "chatcmpl" if request.messages is not None else "cmpl"
+        return OpenAIVoice(draft, request, f"{prefix}-sim{os.urandom(9).hex()}", int(time.time()), usage)
+
+
+class TextReply:
+    """Answers one request for text as its knobs say, in the words of its `voice`."""
+
+    def __init__(self, exchange: Exchange, attempt: Attempt, voice: Voice, draft: Draft, knobs: Knobs) -> None:
         self._exchange = exchange
         self._attempt = attempt
         self._draft = draft
         self._knobs = knobs
-        usage: dict[str, object] | None = draft.usage()
-        if knobs.fault == "no-usage":
-            usage = None
-        elif knobs.fault == "bad-usage":
-            usage = draft.usage() | {"prompt_tokens_details": {"cached_tokens": draft.prompt_tokens + 7}}
-        prefix = "chatcmpl" if request.messages is not None else "cmpl"
-        self._printer = Printer(draft, request, f"{prefix}-sim{os.urandom(9).hex()}", int(time.time()), usage)
+        self._printer = voice
 
     async def send(self, gate: asyncio.Event) -> None:
         """Answers to the end, or as far as the client stays."""
@@ -88,12 +136,12 @@ class TextReply:
         if not await self._exchange.pause(self._knobs.latency_ms / 1000):
             return False
         if fault in REFUSALS:
-            await self._refuse(*REFUSALS[fault])
+            await self._refuse(*self._printer.refusals[fault])
             return True
         if fault == "disconnect-before":
             await self._broken(b"", reset=True)
             return True
-        if self._printer.request.stream and fault != "html":
+        if self._printer.streams and fault != "html":
             return await self._stream()
         return await self._whole()
 
@@ -127,7 +175,7 @@ class TextReply:
             await exchange.cut(reset=fault == "disconnect-mid")
             return True
         if fault in ("error-event", "error-first"):
-            body = _OVERLOADED
+            body = self._printer.refusals["500"][1]
         completed = fault not in ("error-event", "error-first", "html")
         attempt.sent_tokens = self._draft.tokens if completed else 0
         attempt.end(self._draft.usage() if completed else self._draft.usage_of(0), completed=completed)
@@ -142,7 +190,7 @@ class TextReply:
         exchange, attempt, fault = self._exchange, self._attempt, self._knobs.fault
         await attempt.durable()
         exchange.watch()
-        await exchange.start(200, _EVENT_STREAM)
+        await exchange.start(200, EVENT_STREAM)
         if not await exchange.pause(self._knobs.ttft_ms / 1000):
             return False
         if fault == "error-first":
@@ -171,13 +219,13 @@ class TextReply:
                 return False
         attempt.end(self._draft.usage(), completed=True)
         await attempt.durable()
-        await exchange.write(endings + DONE, last=True)
+        await exchange.write(endings + self._printer.done, last=True)
         return True
 
     async def _end_with_error(self) -> bool:
         self._attempt.end(self._draft.usage_of(self._attempt.sent_tokens), completed=False)
         await self._attempt.durable()
-        await self._exchange.write(_ERROR_EVENT, last=True)
+        await self._exchange.write(self._printer.error_event, last=True)
         return True
 
     async def _send_tokens(self, chunks: Iterator[bytes], stop_at: int | None) -> bool:

@@ -52,6 +52,11 @@ class Draft:
         thoughts = sum(len(choice.thoughts) for choice in self.choices)
         return usage_object(self.prompt_tokens, self.cached_tokens, self.tokens, thoughts, self.audio_tokens)
 
+    @staticmethod
+    def nothing() -> dict[str, object]:
+        """Usage of what used nothing."""
+        return usage_object(0, 0, 0, 0)
+
     def usage_of(self, sent_tokens: int) -> dict[str, object]:
         """Usage of a reply that ended early: the prompt and what was sent."""
         return usage_object(self.prompt_tokens, self.cached_tokens, sent_tokens, 0, self.audio_tokens)

@@ -28,6 +28,8 @@ class Refused(Exception):
     def __init__(self, status: int, message: str, kind: str = "invalid_request_error", code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.message = message
+        self.kind = kind
         self.body = error_body(message, kind, code)
 
 
@@ -80,6 +82,10 @@ class Exchange:
         finally:
             waiting.cancel()
         return waiting in done
+
+    @property
+    def query(self) -> str:
+        return str(self._scope.get("query_string", b""), "latin-1")
 
     @property
     def gone(self) -> bool:

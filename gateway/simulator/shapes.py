@@ -19,7 +19,7 @@ ANSWER_TOKENS_MAX = 16_384
 IMAGE_TOKENS = 85
 AUDIO_TOKENS = 50
 FILE_TOKENS = 200
-_TIERS = {"flex": "flex", "priority": "priority", "fast": "priority", "scale": "scale"}
+TIERS = {"flex": "flex", "priority": "priority", "fast": "priority", "scale": "scale"}
 
 _ENCODER = msgspec.json.Encoder()
 Texts = str | list[str | int | list[int]]
@@ -52,7 +52,7 @@ class TextRequest(msgspec.Struct):
 
     @property
     def tier(self) -> str:
-        return _TIERS.get(self.service_tier or "", "default")
+        return TIERS.get(self.service_tier or "", "default")
 
 
 class EmbeddingRequest(msgspec.Struct):

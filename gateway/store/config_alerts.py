@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, ForeignKeyConstraint, Index, Row, and_, inspect, or_, select
+from sqlalchemy import ColumnElement, ForeignKeyConstraint, Index, Row, and_, delete, inspect, literal, or_, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import Field
@@ -81,12 +81,22 @@ class SqlAlertStore:
                 )
 
     async def alerts(
-        self, org: str, *, team: str | None = None, whole: bool = False, before_ms: int | None = None, limit: int = 100
+        self,
+        org: str,
+        *,
+        team: str | None = None,
+        whole: bool = False,
+        before_ms: int | None = None,
+        before_id: str = "",
+        limit: int = 100,
     ) -> list[AlertView]:
         query = select(ALERT).where(*_visible(org, team, whole))
+        made_ms, own_id = ALERT.c.created_ms, ALERT.c.id
         if before_ms is not None:
-            query = query.where(ALERT.c.created_ms < before_ms)
-        query = query.order_by(ALERT.c.created_ms.desc(), ALERT.c.id).limit(max(1, min(limit, MOST_ALERTS)))
+            query = query.where(
+                or_(made_ms < before_ms, and_(made_ms == before_ms, own_id > before_id, literal(before_id != "")))
+            )
+        query = query.order_by(made_ms.desc(), own_id).limit(max(1, min(limit, MOST_ALERTS)))
         async with viewing(self._engine) as connection:
             await _check_schema(connection)
             return await _views(connection, (await connection.execute(query)).all())
@@ -99,6 +109,16 @@ class SqlAlertStore:
         if not views:
             raise NotFound(f"There is no alert {alert_id[:60]!r}. `faregate alerts list` shows what there is.")
         return views[0]
+
+    async def forget_alerts(self, before_ms: int, limit: int = 1000) -> int:
+        """See the port. Some at a time: the configuration waits for the same lock."""
+        oldest = select(ALERT.c.id).where(ALERT.c.created_ms < before_ms).order_by(ALERT.c.created_ms)
+        async with writing(self._engine) as connection:
+            await _check_schema(connection)
+            ids = list((await connection.execute(oldest.limit(max(1, min(limit, MOST_ALERTS))))).scalars())
+            for table, column in ((DELIVERY, DELIVERY.c.alert_id), (ALERT, ALERT.c.id)):
+                await connection.execute(delete(table).where(column.in_(ids)))
+        return len(ids)
 
 
 def _visible(org: str, team: str | None, whole: bool) -> tuple[ColumnElement[bool], ...]:

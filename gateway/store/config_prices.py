@@ -69,9 +69,12 @@ class PriceRows(ABC):
             sources = await _sources(connection, {row.genai, row.litellm})
             return PriceDraft(sources[row.genai], sources[row.litellm], row.recorded_ms, row.recorded_by)
 
-    async def save_price_draft(self, draft: PriceDraft, *, actor: str) -> PriceDraft:
+    async def save_price_draft(
+        self, draft: PriceDraft, *, actor: str, over: PriceDraft | None, after: int
+    ) -> PriceDraft:
         async with self._writing(actor) as write:
             await _check_schema(write.connection)
+            await _check_present(write.connection, over, after)
             genai, litellm = await _keep(write, draft.genai), await _keep(write, draft.litellm)
             await write.connection.execute(delete(reads.PRICE_DRAFT))
             row = {"id": _DRAFT_ID, "genai": draft.genai.sha256, "litellm": draft.litellm.sha256}
@@ -127,6 +130,27 @@ async def _keep(write: Write, source: PriceSource) -> PriceSource:
     row = msgspec.structs.asdict(source) | {"recorded_ms": source.recorded_ms or write.now_ms}
     await write.connection.execute(insert_into(write.connection, table).values(row).on_conflict_do_nothing())
     return (await _sources(write.connection, {source.sha256}))[source.sha256]
+
+
+async def still_newest(connection: AsyncConnection, number: int) -> int:
+    """The revision at which the newest version was published (0: there is none yet). Raises Conflict when it is not
+    `number` any more."""
+    table = reads.PRICE_VERSION.c
+    query = select(table.number, table.revision).order_by(table.number.desc()).limit(1)
+    newest = (await connection.execute(query)).first()
+    if (0 if newest is None else int(newest.number)) != number:
+        raise Conflict(f"Version {newest.number if newest else 0} of the prices was published meanwhile.")
+    return 0 if newest is None else int(newest.revision)
+
+
+async def _check_present(connection: AsyncConnection, over: PriceDraft | None, after: int) -> None:
+    """Raises Conflict unless the draft there is, or that there is none, is what was seen."""
+    row = (await connection.execute(select(reads.PRICE_DRAFT.c.genai, reads.PRICE_DRAFT.c.litellm))).first()
+    present = None if row is None else (row.genai, row.litellm)
+    if present != (None if over is None else (over.genai.sha256, over.litellm.sha256)):
+        raise Conflict("Another price source was imported, or the draft was published or discarded, meanwhile.")
+    if over is None and await _newest(connection) != after:
+        raise Conflict("A version of the prices was published meanwhile.")
 
 
 async def _newest(connection: AsyncConnection) -> int:

@@ -26,7 +26,7 @@ from gateway.routing.policy_bytes import decode_policy, encode_policy, policy_ha
 from gateway.store import config_checks as checks
 from gateway.store import config_reads as reads
 from gateway.store.config_limits import LimitRows, Write, limit_changes
-from gateway.store.config_prices import PriceRows
+from gateway.store.config_prices import PriceRows, still_newest
 from gateway.store.config_rows import ACTIVE, KEY_SCOPE, PAUSED, REVOKED, Hashes, StoredKey, in_order, limit_columns
 from gateway.store.engine import insert_into, is_sqlite, writing
 
@@ -160,12 +160,13 @@ class SqlConfigStore(LimitRows, PriceRows):
 
     # ------------------------------------------------------------ policies and revisions
 
-    async def save_policy(self, policy: Policy, *, actor: str) -> Policy:
+    async def save_policy(self, policy: Policy, *, actor: str, prices: int | None = None) -> Policy:
         content = encode_policy(policy)
         digest = policy_hash(content)
         async with self._writing(actor) as write:
+            priced_at = 0 if prices is None else await still_newest(write.connection, prices)
             present = await reads.policy_change(write.connection)
-            if present is not None and present[1] == digest:
+            if present is not None and present[1] == digest and present[0] >= priced_at:
                 return decode_policy(content, present[0])
             row = {"hash": digest, "content": content, "created_ms": write.now_ms}
             await write.connection.execute(

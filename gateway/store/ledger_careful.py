@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.core.records import Entry, Hold, Settle, Void
 from gateway.store.engine import insert_into
 from gateway.store.ledger_corrections import add_corrections
-from gateway.store.ledger_reads import stored_dimensions
+from gateway.store.ledger_reads import stored_owners
 from gateway.store.ledger_rows import (
     LINE_DETAILS,
     POSTING_DETAILS,
@@ -23,8 +23,9 @@ from gateway.store.ledger_rows import (
 )
 from gateway.store.ledger_sorting import Identity, Posted, Sorted, dead_row, identity_of, rows_of, stat_rows
 from gateway.store.ledger_statements import ATTEMPT_KEY, CALL_KEY, POSTING_KEY, Statements
-from gateway.store.ledger_sums import NONE_CLOSED, Closed, Dimensions, Sums, attempt_dimensions
+from gateway.store.ledger_sums import NONE_CLOSED, Closed, Sums, Whose, whose
 from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, POSTING
+from gateway.store.ledger_values import NO_GROUPING, Grouping
 
 _NO_POSTING_DETAILS = dict.fromkeys(POSTING_DETAILS)
 _NO_LINE_DETAILS = dict.fromkeys(LINE_DETAILS)
@@ -33,8 +34,15 @@ _NO_LINE_DETAILS = dict.fromkeys(LINE_DETAILS)
 class CarefulBatch:
     """One transaction's work on fresh entries. The figures are those of what was really written."""
 
-    def __init__(self, connection: AsyncConnection, statements: Statements, closed: Closed = NONE_CLOSED) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        statements: Statements,
+        closed: Closed = NONE_CLOSED,
+        grouping: Grouping = NO_GROUPING,
+    ) -> None:
         self._connection = connection
+        self._grouping = grouping
         self._statements = statements
         self._sums = Sums(closed)
         self.dead: dict[tuple[bytes, int], Row] = {}
@@ -45,24 +53,27 @@ class CarefulBatch:
 
     async def store(self, entries: Sequence[Entry]) -> None:
         batch = Sorted(entries)
-        dimensions = await self._store_holds(batch.holds, {entry.call_id for entry, _ in batch.settles})
-        self.postings += len(await self._store_posted(batch.ends, dimensions, "attempt_ended_twice"))
-        corrected = await self._store_posted(batch.corrections, dimensions, "corrected_twice")
+        owners = await self._store_holds(batch.holds, {entry.call_id for entry, _ in batch.settles})
+        self.postings += len(await self._store_posted(batch.ends, owners, "attempt_ended_twice"))
+        corrected = await self._store_posted(batch.corrections, owners, "corrected_twice")
         await add_corrections(
             self._connection,
             self._statements,
             [(entry, record) for entry, record in batch.corrections if identity_of(record) in corrected],
             list(corrected.values()),
-            dimensions,
+            owners,
         )
         await self._store_settles(batch.settles)
         await self._statements.add_rollups.count(self._connection, self._sums.rows())
+        await self._statements.add_values.count(self._connection, self._sums.value_rows())
         await self._statements.add_refusals.count(self._connection, stat_rows(batch.stats))
         await write_dead(self._connection, list(self.dead.values()))
 
-    async def _store_holds(self, holds: list[tuple[Entry, Hold]], settled: set[bytes]) -> dict[bytes, Dimensions]:
-        """Inserts attempts, and a running call where its end is not at hand. Dimensions of the inserted attempts."""
+    async def _store_holds(self, holds: list[tuple[Entry, Hold]], settled: set[bytes]) -> dict[bytes, Whose]:
+        """Inserts attempts, and a running call where its end is not at hand. Whose the inserted attempts are."""
         rows = {hold.attempt_id: attempt_row(entry, hold) for entry, hold in reversed(holds)}
+        for _, hold in reversed(holds):  # of two with one id the first is written
+            rows[hold.attempt_id]["summed_by"] = self._grouping.summed_by(hold)
         inserted = await self._statements.insert_holds.run(self._connection, list(rows.values()))
         if len(inserted) < len(holds):
             keyed = [(entry, (hold.attempt_id,)) for entry, hold in holds]
@@ -71,19 +82,19 @@ class CarefulBatch:
             entry.call_id: running_row(entry, hold) for entry, hold in reversed(holds) if entry.call_id not in settled
         }
         await self._statements.insert_running.count(self._connection, list(running.values()))
-        return {key[0]: attempt_dimensions(rows[key[0]]) for key in inserted}
+        return {key[0]: whose(rows[key[0]]) for key in inserted}
 
     async def _store_posted(
-        self, ends: list[tuple[Entry, Posted]], dimensions: dict[bytes, Dimensions], twice: str
+        self, ends: list[tuple[Entry, Posted]], owners: dict[bytes, Whose], twice: str
     ) -> dict[Identity, Row]:
         """Inserts postings and their lines; those that were really written."""
-        earlier = {end.attempt_id for _, end in ends} - dimensions.keys()
-        dimensions.update(await stored_dimensions(self._connection, earlier))
+        earlier = {end.attempt_id for _, end in ends} - owners.keys()
+        owners.update(await stored_owners(self._connection, self._statements, earlier))
         rows: dict[Identity, Row] = {}
         lines: dict[Identity, list[Row]] = {}
         known: list[tuple[Entry, Posted]] = []
         for entry, end in ends:
-            if end.attempt_id not in dimensions:
+            if end.attempt_id not in owners:
                 self._bury(entry, "hold_unknown", "its HOLD is not in SQL, so nobody knows whose money it is")
                 continue
             known.append((entry, end))
@@ -92,14 +103,14 @@ class CarefulBatch:
                 row, its = rows_of(entry, end)
                 rows[key] = {**_NO_POSTING_DETAILS, **row}
                 lines[key] = [{**_NO_LINE_DETAILS, **line} for line in its]
-                self._sums.place_posting(rows[key], dimensions[end.attempt_id])
+                self._sums.place_posting(rows[key], owners[end.attempt_id])
         inserted: set[Any] = await self._statements.insert_postings.run(self._connection, list(rows.values()))
         if len(inserted) < len(known):
             keyed = [(entry, identity_of(end)) for entry, end in known]
             await self._judge(keyed, inserted, POSTING, POSTING_KEY, twice)
         await self._statements.insert_lines.count(self._connection, [line for key in inserted for line in lines[key]])
         for key in inserted:
-            self._sums.add_posting(rows[key], dimensions[key[0]])
+            self._sums.add_posting(rows[key], owners[key[0]])
         for entry, end in known:
             fault = "" if isinstance(end, Void) else total_fault(end)
             if fault and identity_of(end) in inserted:
@@ -108,6 +119,8 @@ class CarefulBatch:
 
     async def _store_settles(self, settles: list[tuple[Entry, Settle]]) -> None:
         rows = {entry.call_id: call_row(entry, settle) for entry, settle in reversed(settles)}
+        for entry, settle in reversed(settles):
+            rows[entry.call_id]["summed_by"] = self._grouping.summed_by(settle)
         for row in rows.values():
             self._sums.place_call(row)
         ended = await self._statements.insert_ended.run(self._connection, list(rows.values()))

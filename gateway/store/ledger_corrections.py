@@ -12,7 +12,7 @@ from gateway.store.engine import insert_into
 from gateway.store.ledger_rows import Row, clean
 from gateway.store.ledger_sorting import Posted
 from gateway.store.ledger_statements import CORRECTED_SINCE, Statements
-from gateway.store.ledger_sums import Dimensions
+from gateway.store.ledger_sums import Whose
 from gateway.store.ledger_tables import CORRECTION
 
 _ADDED = ("postings", "list_nusd", "effective_nusd", "billed_nusd", "prior_effective_nusd")
@@ -23,7 +23,7 @@ async def add_corrections(
     statements: Statements,
     corrections: Sequence[tuple[Entry, Posted]],
     rows: Sequence[Row],
-    dimensions: Mapping[bytes, Dimensions],
+    owners: Mapping[bytes, Whose],
 ) -> None:
     """Adds what was posted to the runs it belongs to. `rows` are the corrections' postings, in any order."""
     if not corrections or statements.revision < CORRECTED_SINCE:
@@ -35,7 +35,7 @@ async def add_corrections(
             continue
         row = placed[record.attempt_id, clean(record.kind), record.revision]
         run = runs.setdefault(
-            (record.correction_id, dimensions[record.attempt_id].org),
+            (record.correction_id, owners[record.attempt_id].dimensions.org),
             {
                 "kind": row["kind"],
                 "actor": clean(record.actor),

@@ -8,26 +8,30 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.engine import is_sqlite, schema_of
-from gateway.store.ledger_sums import Dimensions, attempt_dimensions
+from gateway.store.ledger_statements import GROUPED_SINCE, Statements
+from gateway.store.ledger_sums import Whose, whose
 from gateway.store.ledger_tables import ATTEMPT, POSTING
 
 IDS_AT_ONCE = 1_000
 _WORDS = ("attempt_id", "started_ms", "org", "team", "key_id", "endpoint", "model_asked", "provider", "deployment")
-_COLUMNS = [ATTEMPT.c[word] for word in _WORDS]
-_BY_ARRAY = f"SELECT {', '.join(_WORDS)} FROM {schema_of('ledger')}.attempt WHERE attempt_id = ANY($1::bytea[])"  # noqa: S608
 
 
-async def stored_dimensions(connection: AsyncConnection, attempt_ids: Collection[bytes]) -> dict[bytes, Dimensions]:
-    """Of the attempts that SQL has, of those asked for."""
+async def stored_owners(
+    connection: AsyncConnection, statements: Statements, attempt_ids: Collection[bytes]
+) -> dict[bytes, Whose]:
+    """Whose the attempts are that SQL has, of those asked for."""
     if not attempt_ids:
         return {}
     ids = sorted(attempt_ids)
+    words = (*_WORDS, "summed_by") if statements.revision >= GROUPED_SINCE else _WORDS
     if is_sqlite(connection):
-        found = await connection.execute(select(*_COLUMNS).where(ATTEMPT.c.attempt_id.in_(ids)))
+        query = select(*(ATTEMPT.c[word] for word in words)).where(ATTEMPT.c.attempt_id.in_(ids))
+        found = await connection.execute(query)
     else:
         # One parameter, however many there are: the statement's text and plan stay small.
-        found = await connection.exec_driver_sql(_BY_ARRAY, (ids,))
-    return {row.attempt_id: attempt_dimensions(dict(row._mapping)) for row in found}
+        by_array = f"SELECT {', '.join(words)} FROM {schema_of('ledger')}.attempt WHERE attempt_id = ANY($1::bytea[])"  # noqa: S608
+        found = await connection.exec_driver_sql(by_array, (ids,))
+    return {row.attempt_id: whose({"summed_by": None, **row._mapping}) for row in found}
 
 
 async def stored_corrections(

@@ -59,6 +59,7 @@ def attempt_row(entry: Entry, hold: Hold) -> Row:
         "bound_nusd": hold.bound_nusd,
         "input_estimate": hold.input_estimate,
         "config_revision": hold.config_revision,
+        "summed_by": None,
     }
 
 
@@ -113,6 +114,7 @@ def running_row(entry: Entry, hold: Hold) -> Row:
         "purpose": "",
         "client_retry": 0,
         "counted_ms": None,
+        "summed_by": None,
     }
 
 
@@ -168,6 +170,7 @@ def call_row(entry: Entry, settle: Settle) -> Row:
         "purpose": clean(settle.purpose),
         "client_retry": settle.client_retry,
         "counted_ms": None,
+        "summed_by": None,
     }
 
 

@@ -14,13 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.store.engine import is_sqlite, schema_of
 from gateway.store.ledger_bulk import DO_NOTHING, BulkInsert, PlainInsert, add_up, fill_in
 from gateway.store.ledger_rows import LINE_DETAILS, POSTING_DETAILS
-from gateway.store.ledger_tables import ATTEMPT, CALL, LEDGER_LINE, POSTING, REFUSAL_STAT, ROLLUP_HOUR
+from gateway.store.ledger_tables import ATTEMPT, CALL, LEDGER_LINE, POSTING, REFUSAL_STAT, ROLLUP_HOUR, ROLLUP_VALUE
 
 CALL_KEY = ("call_id",)
 ATTEMPT_KEY = ("attempt_id",)
 POSTING_KEY = ("attempt_id", "kind", "revision")
 CORRECTED_SINCE = 3
 """The revision that has corrections, closed months and what the columns of 3 keep."""
+GROUPED_SINCE = 4
+"""The revision that has sums by what callers choose, and the chain of closed months."""
 _ROLLUP_3 = ("margin_nusd", "prior_list_nusd", "prior_effective_nusd", "prior_margin_nusd")
 ADDED: tuple[tuple[int, Column[Any]], ...] = (
     (2, POSTING.c.reported_nusd),
@@ -28,6 +30,8 @@ ADDED: tuple[tuple[int, Column[Any]], ...] = (
     *((3, POSTING.c[word]) for word in ("takes", *POSTING_DETAILS)),
     *((3, LEDGER_LINE.c[word]) for word in LINE_DETAILS),
     *((3, ROLLUP_HOUR.c[word]) for word in _ROLLUP_3),
+    (4, CALL.c.summed_by),
+    (4, ATTEMPT.c.summed_by),
 )
 """Columns that the first revision of the ledger did not have, each with the revision that added it."""
 
@@ -48,6 +52,7 @@ class Statements:
         no_call, no_rollup = _absent(CALL, revision), _absent(ROLLUP_HOUR, revision)
         self.insert_ended = BulkInsert(CALL, fill_in(CALL, "seq", no_call), CALL_KEY, no_call)
         self.add_rollups = BulkInsert(ROLLUP_HOUR, add_up(ROLLUP_HOUR, no_rollup), absent=no_rollup)
+        self.add_values = BulkInsert(ROLLUP_VALUE, add_up(ROLLUP_VALUE))
         self.add_refusals = BulkInsert(REFUSAL_STAT, add_up(REFUSAL_STAT))
 
 

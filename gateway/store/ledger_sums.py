@@ -5,6 +5,8 @@ posting counts the attempt, its tokens and its money where it is priced, so a re
 the hour in which the call began, a posting under the dimensions of its HOLD.
 
 A closed month takes nothing more: what comes for a call of it counts when it was posted, its money as prior period.
+
+The same goes to the sums by the day of the values that callers choose, as the row's `summed_by` says.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any, NamedTuple
 
 from gateway.core.charge import CostState
 from gateway.store.ledger_rows import HOUR_MS, Row
+from gateway.store.ledger_tables import ROLLUP_VALUE
+from gateway.store.ledger_values import day_of, read_summed_by
 
 Closed = Mapping[str, int]
 """The end of the last month that an org has closed, ms UTC."""
@@ -37,8 +41,27 @@ class Dimensions(NamedTuple):
     endpoint: str
 
 
+class Whose(NamedTuple):
+    """Where an attempt's postings count."""
+
+    dimensions: Dimensions
+    summed_by: str | None = None
+
+
+class ValueDimensions(NamedTuple):
+    """The key of a sum by value, in the order of its primary key."""
+
+    org: str
+    dimension: str
+    day_ms: int
+    team: str
+    value: str
+    key_id: str
+    model: str
+
+
 class Sums:
-    """Rollup amounts to add, by dimensions. `closed` says up to when months are closed."""
+    """Rollup amounts to add, by dimensions and by values. `closed` says up to when months are closed."""
 
     FIELDS = (
         "calls",
@@ -61,6 +84,8 @@ class Sums:
     def __init__(self, closed: Closed = NONE_CLOSED) -> None:
         self._closed = closed
         self._sums: dict[Dimensions, list[int]] = {}
+        self._by_value: dict[ValueDimensions, list[int]] = {}
+        self._places: dict[tuple[Dimensions, str | None], list[list[int]]] = {}
 
     def place_call(self, row: Row) -> None:
         """Decides, before the row is written, when a call counts: its `counted_ms`."""
@@ -68,44 +93,44 @@ class Sums:
         if row["started_ms"] < closed_ms:
             row["counted_ms"] = max(row["ended_ms"], closed_ms)
 
-    def place_posting(self, row: Row, dimensions: Dimensions) -> None:
+    def place_posting(self, row: Row, whose: Whose) -> None:
         """The same of a posting. What gives an old call its price leaves the old month's count as it was."""
-        closed_ms = self._closed.get(dimensions.org, 0)
-        if dimensions.hour_ms < closed_ms:
+        closed_ms = self._closed.get(whose.dimensions.org, 0)
+        if whose.dimensions.hour_ms < closed_ms:
             row["counted_ms"] = max(row["posted_ms"], closed_ms)
             row["priced_calls"] = None
 
     def add_call(self, row: Row) -> None:
-        sums = self._of(_when(call_dimensions(row), row["counted_ms"]))
-        outcome = row["outcome"]
-        sums[0] += 1
-        sums[1] += outcome in ERROR_OUTCOMES
-        sums[2] += outcome == REFUSED
-        sums[3] += row["cost_state"] == CostState.UNPRICED
-        sums[4] += max(row["duration_us"], 0)
+        for sums in self._where(_when(call_dimensions(row), row["counted_ms"]), row["summed_by"]):
+            outcome = row["outcome"]
+            sums[0] += 1
+            sums[1] += outcome in ERROR_OUTCOMES
+            sums[2] += outcome == REFUSED
+            sums[3] += row["cost_state"] == CostState.UNPRICED
+            sums[4] += max(row["duration_us"], 0)
 
-    def add_posting(self, row: Row, dimensions: Dimensions) -> None:
+    def add_posting(self, row: Row, whose: Whose) -> None:
         counted_ms = row.get("counted_ms")
-        sums = self._of(_when(dimensions, counted_ms))
-        sums[3] -= row.get("priced_calls") or 0
-        sums[5] += row["kind"] == "attempt"
-        sums[6] += row["input_tokens"]
-        sums[7] += row["output_tokens"]
         listed, effective = row["list_nusd"], row["effective_nusd"]
-        if listed is None or effective is None:
-            return  # unpriced: counted with its call, never added as 0 or in part
         billed = row.get("billed_nusd")
-        margin = 0 if billed is None else billed - effective
-        if counted_ms is not None:
-            sums[12] += listed
-            sums[13] += effective
-            sums[14] += margin
-            return
-        sums[8] += listed
-        sums[9] += effective
-        sums[11] += margin
-        if row["state"] == CostState.ESTIMATED:
-            sums[10] += effective
+        for sums in self._where(_when(whose.dimensions, counted_ms), whose.summed_by):
+            sums[3] -= row.get("priced_calls") or 0
+            sums[5] += row["kind"] == "attempt"
+            sums[6] += row["input_tokens"]
+            sums[7] += row["output_tokens"]
+            if listed is None or effective is None:
+                continue  # unpriced: counted with its call, never added as 0 or in part
+            margin = 0 if billed is None else billed - effective
+            if counted_ms is not None:
+                sums[12] += listed
+                sums[13] += effective
+                sums[14] += margin
+                continue
+            sums[8] += listed
+            sums[9] += effective
+            sums[11] += margin
+            if row["state"] == CostState.ESTIMATED:
+                sums[10] += effective
 
     def rows(self) -> list[Row]:
         return [
@@ -113,11 +138,32 @@ class Sums:
             for dimensions, sums in sorted(self._sums.items())
         ]
 
-    def _of(self, dimensions: Dimensions) -> list[int]:
-        found = self._sums.get(dimensions)
+    def value_rows(self) -> list[Row]:
+        words, at = _VALUE_WORDS, _VALUE_FIELDS
+        return [
+            dict(zip(words, (*dimensions, *[sums[index] for index in at]), strict=True))
+            for dimensions, sums in sorted(self._by_value.items())
+        ]
+
+    def _where(self, dimensions: Dimensions, summed_by: str | None) -> list[list[int]]:
+        """Every sum that something of these dimensions is added to; a call's records mostly ask for the same."""
+        found = self._places.get((dimensions, summed_by))
         if found is None:
-            found = self._sums[dimensions] = [0] * len(self.FIELDS)
+            nothing = len(self.FIELDS)
+            found = [self._sums.setdefault(dimensions, [0] * nothing)]
+            if summed_by:
+                org, hour_ms, team, key_id, model = dimensions[:5]
+                day_ms = day_of(hour_ms)
+                for dimension, value in read_summed_by(summed_by).items():
+                    key = ValueDimensions(org, dimension, day_ms, team, value, key_id, model)
+                    found.append(self._by_value.setdefault(key, [0] * nothing))
+            self._places[dimensions, summed_by] = found
         return found
+
+
+VALUE_FIGURES = tuple(column.name for column in ROLLUP_VALUE.columns if not column.primary_key)
+_VALUE_FIELDS = tuple(Sums.FIELDS.index(word) for word in VALUE_FIGURES)
+_VALUE_WORDS = (*ValueDimensions._fields, *VALUE_FIGURES)
 
 
 def hour_of(time_ms: int) -> int:
@@ -138,9 +184,9 @@ def call_dimensions(row: Row) -> Dimensions:
     )
 
 
-def attempt_dimensions(row: Mapping[str, Any]) -> Dimensions:
+def whose(row: Mapping[str, Any]) -> Whose:
     """Where an attempt's postings are counted, from its HOLD."""
-    return Dimensions(
+    dimensions = Dimensions(
         row["org"],
         hour_of(row["started_ms"]),
         row["team"],
@@ -150,6 +196,7 @@ def attempt_dimensions(row: Mapping[str, Any]) -> Dimensions:
         row["deployment"],
         row["endpoint"],
     )
+    return Whose(dimensions, row["summed_by"])
 
 
 def _when(dimensions: Dimensions, counted_ms: int | None) -> Dimensions:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import ClassVar, cast
 
-from sqlalchemy import Index, MetaData, Table, UniqueConstraint
+from sqlalchemy import Index, MetaData, Table, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from gateway.store.engine import BIG, BLOB, CLUSTERED, FLAG, STRICT, TEXT
 
 ZERO = {"server_default": "0"}
 """So that a version without such a column can still add rows."""
+
+UNPRICED_END = text("state = 'unpriced' AND kind = 'attempt'")
+"""The few ends that nobody could price: people ask for the reasons."""
 
 
 class LedgerTable(SQLModel):
@@ -88,10 +91,14 @@ class CallTable(LedgerTable, table=True):
     purpose: str = Field(sa_type=TEXT)
     client_retry: int = Field(sa_type=BIG)
     counted_ms: int | None = Field(default=None, sa_type=BIG)
+    summed_by: str | None = Field(default=None, sa_type=TEXT)
 
 
 class AttemptTable(LedgerTable, table=True):
-    """One HOLD: who asked what of whom, and the bound that was reserved. The dimensions of its postings."""
+    """One HOLD: who asked what of whom, and the bound that was reserved. The dimensions of its postings.
+
+    `summed_by` is JSON: the values of `rollup_value` that its postings count under, by dimension (NULL: none).
+    """
 
     __tablename__ = "attempt"
     __table_args__ = (
@@ -118,6 +125,7 @@ class AttemptTable(LedgerTable, table=True):
     bound_nusd: int | None = Field(default=None, sa_type=BIG)
     input_estimate: int = Field(sa_type=BIG)
     config_revision: int = Field(sa_type=BIG)
+    summed_by: str | None = Field(default=None, sa_type=TEXT)
 
 
 class PostingTable(LedgerTable, table=True):
@@ -133,6 +141,7 @@ class PostingTable(LedgerTable, table=True):
     __table_args__ = (
         UniqueConstraint("journal_id", "seq", name="posting_delivery"),
         Index("posting_by_call", "call_id"),
+        Index("posting_unpriced", "attempt_id", sqlite_where=UNPRICED_END, postgresql_where=UNPRICED_END),
         STRICT,
     )
 
@@ -234,6 +243,34 @@ class RollupHourTable(LedgerTable, table=True):
     prior_margin_nusd: int = Field(sa_type=BIG, sa_column_kwargs=ZERO)
 
 
+class RollupValueTable(LedgerTable, table=True):
+    """Sums by the day (UTC) of a value that callers choose: `dimension` is `user`, `session` or `tag:NAME`; `value` is
+    empty for all that had no place (`ledger_values.py`). The figures are those of `rollup_hour`, of the same rows."""
+
+    __tablename__ = "rollup_value"
+    __table_args__ = (CLUSTERED,)
+
+    org: str = Field(primary_key=True, sa_type=TEXT)
+    dimension: str = Field(primary_key=True, sa_type=TEXT)
+    day_ms: int = Field(primary_key=True, sa_type=BIG)
+    team: str = Field(primary_key=True, sa_type=TEXT)
+    value: str = Field(primary_key=True, sa_type=TEXT)
+    key_id: str = Field(primary_key=True, sa_type=TEXT)
+    model: str = Field(primary_key=True, sa_type=TEXT)
+    calls: int = Field(sa_type=BIG)
+    errors: int = Field(sa_type=BIG)
+    unpriced_calls: int = Field(sa_type=BIG)
+    input_tokens: int = Field(sa_type=BIG)
+    output_tokens: int = Field(sa_type=BIG)
+    list_nusd: int = Field(sa_type=BIG)
+    effective_nusd: int = Field(sa_type=BIG)
+    estimated_nusd: int = Field(sa_type=BIG)
+    margin_nusd: int = Field(sa_type=BIG)
+    prior_list_nusd: int = Field(sa_type=BIG)
+    prior_effective_nusd: int = Field(sa_type=BIG)
+    prior_margin_nusd: int = Field(sa_type=BIG)
+
+
 class JournalCursorTable(LedgerTable, table=True):
     """How far a journal is in SQL: everything up to `seq` is stored or dead-lettered."""
 
@@ -328,14 +365,28 @@ class PeriodTable(LedgerTable, table=True):
     digest: bytes = Field(sa_type=BLOB)
 
 
+class PeriodChainTable(LedgerTable, table=True):
+    """What an org's closed months are in all: how many, up to when, and the digest of their rows, one on the other."""
+
+    __tablename__ = "period_chain"
+    __table_args__ = (STRICT,)
+
+    org: str = Field(primary_key=True, sa_type=TEXT)
+    months: int = Field(sa_type=BIG)
+    end_ms: int = Field(sa_type=BIG)
+    digest: bytes = Field(sa_type=BLOB)
+
+
 CALL = table_of(CallTable)
 ATTEMPT = table_of(AttemptTable)
 POSTING = table_of(PostingTable)
 LEDGER_LINE = table_of(LedgerLineTable)
 ROLLUP_HOUR = table_of(RollupHourTable)
+ROLLUP_VALUE = table_of(RollupValueTable)
 JOURNAL_CURSOR = table_of(JournalCursorTable)
 DEAD_LETTER = table_of(DeadLetterTable)
 REFUSAL_STAT = table_of(RefusalStatTable)
 DETACHED = table_of(DetachedTable)
 CORRECTION = table_of(CorrectionTable)
 PERIOD = table_of(PeriodTable)
+PERIOD_CHAIN = table_of(PeriodChainTable)

@@ -13,22 +13,23 @@ another delivery identity is an alarm: the record goes to `dead_letter`, and not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.core.errors import FaregateError, StoreUnavailable
-from gateway.core.records import Entry
+from gateway.core.records import Entry, Hold, Settle
 from gateway.store.closed_months import closed_until
 from gateway.store.engine import insert_into, reading, writing
 from gateway.store.ledger_careful import CarefulBatch, write_dead
 from gateway.store.ledger_reads import stored_corrections
 from gateway.store.ledger_sorting import dead_row, within
-from gateway.store.ledger_statements import CORRECTED_SINCE, Statements, schema_revision
+from gateway.store.ledger_statements import CORRECTED_SINCE, GROUPED_SINCE, Statements, schema_revision
 from gateway.store.ledger_straight import store_straight
 from gateway.store.ledger_tables import JOURNAL_CURSOR
+from gateway.store.ledger_values import NO_GROUPING, Grouping, ValuePlaces
 from gateway.store.month_keeper import MonthKeeper
 
 REMEMBERED_JOURNALS = 500
@@ -70,12 +71,14 @@ class _Rewound(Exception):
 
 
 class LedgerWriter:
-    """Loads batches. One engine may serve several writers: they exclude each other per journal."""
+    """Loads batches. One engine may serve several writers: they exclude each other per journal. `values` bounds the
+    sums by user, session and tag."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, values: ValuePlaces | None = None) -> None:
         self._engine = engine
         self._statements: Statements | None = None
         self._months = MonthKeeper(engine)
+        self._values = ValuePlaces() if values is None else values
         self._reached: dict[bytes, int] = {}
         """The last seq of each journal that this writer has stored, of the latest REMEMBERED_JOURNALS."""
 
@@ -101,8 +104,9 @@ class LedgerWriter:
                 raise StoreUnavailable("SQL has no place for corrections; run: faregate db upgrade")
             return await stored_corrections(connection, attempt_ids)
 
-    async def load(self, batch: Sequence[Entry]) -> Loaded:
-        """Stores a batch, entries of a journal in their order, without gaps after its cursor.
+    async def load(self, batch: Sequence[Entry], tags: Collection[str] = ()) -> Loaded:
+        """Stores a batch, entries of a journal in their order, without gaps after its cursor. `tags` are those that
+        sums are kept of: the calls of this batch are summed by them.
 
         Raises StoreUnavailable; the batch is then to be loaded again, whatever became of the commit. Never raises for a
         record SQL cannot hold: halving finds it and it becomes a dead letter, the others are stored.
@@ -110,11 +114,13 @@ class LedgerWriter:
         if not batch:
             return Loaded()
         try:
-            loaded = await self._load(batch)
+            loaded = await self._load(batch, tags)
         except _Rewound:
+            self._values.forget()
             return Loaded(rewound=True)
         except StoreUnavailable:
             self._statements = None  # whoever comes back may have another schema
+            self._values.forget()
             raise
         for journal_id, seq in {entry.journal_id: entry.seq for entry in batch}.items():
             self._reached.pop(journal_id, None)
@@ -124,33 +130,37 @@ class LedgerWriter:
         await self._months.keep()
         return loaded
 
-    async def _load(self, batch: Sequence[Entry]) -> Loaded:
+    async def _load(self, batch: Sequence[Entry], tags: Collection[str]) -> Loaded:
         for store in (self._store, self._store_carefully):
             try:
-                return await store(batch)
+                return await store(batch, tags)
             except (FaregateError, _Rewound):
                 raise
             except Exception as error:  # noqa: BLE001 - SQL away is StoreUnavailable; whatever else a record does to us
                 fault = error
+                self._values.forget()
         if len(batch) == 1:
             return await self._bury(batch[0], fault)
         middle = len(batch) // 2
-        return await self._load(batch[:middle]) + await self._load(batch[middle:])
+        return await self._load(batch[:middle], tags) + await self._load(batch[middle:], tags)
 
-    async def _store(self, batch: Sequence[Entry]) -> Loaded:
+    async def _store(self, batch: Sequence[Entry], tags: Collection[str]) -> Loaded:
         async with writing(self._engine) as connection:
             fresh = await self._take_cursors(connection, batch)
             statements = await self._prepared(connection)
             closed = await closed_until(connection, statements)
-            calls, postings = await store_straight(connection, statements, fresh, closed)
+            grouping = await self._grouping(connection, statements, fresh, tags)
+            calls, postings = await store_straight(connection, statements, fresh, closed, grouping)
             await _move_cursors(connection, fresh)
         return Loaded(stored=len(fresh), calls=calls, postings=postings, repeated=len(batch) - len(fresh))
 
-    async def _store_carefully(self, batch: Sequence[Entry]) -> Loaded:
+    async def _store_carefully(self, batch: Sequence[Entry], tags: Collection[str]) -> Loaded:
         async with writing(self._engine) as connection:
             fresh = await self._take_cursors(connection, batch)
             statements = await self._prepared(connection)
-            careful = CarefulBatch(connection, statements, await closed_until(connection, statements))
+            closed = await closed_until(connection, statements)
+            grouping = await self._grouping(connection, statements, fresh, tags)
+            careful = CarefulBatch(connection, statements, closed, grouping)
             await careful.store(fresh)
             await _move_cursors(connection, fresh)
         return Loaded(
@@ -171,6 +181,14 @@ class LedgerWriter:
             await write_dead(connection, [dead_row(entry, "unstorable", reason[:500])])
             await _move_cursors(connection, fresh)
         return Loaded(dead_letters=1)
+
+    async def _grouping(
+        self, connection: AsyncConnection, statements: Statements, fresh: Sequence[Entry], tags: Collection[str]
+    ) -> Grouping:
+        if statements.revision < GROUPED_SINCE:
+            return NO_GROUPING
+        records = [entry.record for entry in fresh if isinstance(entry.record, Hold | Settle)]
+        return await self._values.grouping(connection, records, tags)
 
     async def _take_cursors(self, connection: AsyncConnection, batch: Sequence[Entry]) -> list[Entry]:
         """Locks the batch's journals and returns the entries that are not stored yet, each once.

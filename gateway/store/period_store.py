@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.core.corrections import ClosedMonth, MonthSums, month_name
@@ -15,13 +15,15 @@ from gateway.core.errors import Conflict, StoreUnavailable
 from gateway.store.closed_months import exclude_loads
 from gateway.store.engine import insert_into, reading, writing
 from gateway.store.ledger_statements import CORRECTED_SINCE, schema_revision
-from gateway.store.ledger_tables import ATTEMPT, CALL, PERIOD, POSTING, ROLLUP_HOUR
+from gateway.store.ledger_tables import ATTEMPT, CALL, JOURNAL_CURSOR, PERIOD, POSTING, ROLLUP_HOUR
 from gateway.store.months import first_id, month_start
+from gateway.store.period_chain import broken_chains, extend_chain
 
 DAY_MS = 86_400_000
 _KEY = tuple(column.name for column in ROLLUP_HOUR.primary_key.columns)
 _FIGURES = tuple(column.name for column in ROLLUP_HOUR.columns if column.name not in _KEY)
 _WHOLE = 1 << 256
+ROWS_AT_ONCE = 2_000
 
 
 class SqlPeriods:
@@ -54,7 +56,12 @@ class SqlPeriods:
             return await _unfinished(connection, org, month_ms)
 
     async def close(self, org: str, month_ms: int, now_ms: int, actor: str, reason: str) -> ClosedMonth:
-        """See the port."""
+        """See the port. The rows are added up before the lock that keeps loads out, and again under it only where a
+        load in between was of this month: of what is loaded right after a month's end hardly anything is."""
+        async with reading(self._engine) as connection:
+            reached = await _reached(connection)  # first: what comes while the rest is read is looked at again
+            left = await _unfinished(connection, org, month_ms)
+            sums = await _sums(connection, org, month_ms)
         async with writing(self._engine) as connection:
             await exclude_loads(connection)
             next_ms = await _next_ms(connection, org)
@@ -64,14 +71,17 @@ class SqlPeriods:
                     if month_ms < next_ms
                     else f"{month_name(next_ms)} is open, and months are closed in their order: close it first."
                 )
-            if left := await _unfinished(connection, org, month_ms):
+            if await loaded_since(connection, org, month_ms, reached):
+                left = await _unfinished(connection, org, month_ms)
+                sums = await _sums(connection, org, month_ms)
+            if left:
                 raise Conflict(f"{left} calls or attempts of {month_name(month_ms)} have not ended in SQL.")
             if not next_ms:  # any month would do, once, and then all that follow had to be closed in their order
                 raise Conflict("Nothing is recorded of this organisation yet: there is no month to be closed.")
-            sums = await _sums(connection, org, month_ms)
             closed = ClosedMonth(month_ms, org, month_start(month_ms, 1), now_ms, actor, reason, sums)
             row = {word: getattr(closed, word) for word in ClosedMonth.__struct_fields__ if word != "sums"}
             await connection.execute(insert_into(connection, PERIOD), [row | msgspec.structs.asdict(sums)])
+            await extend_chain(connection, org)
         return closed
 
 
@@ -79,7 +89,7 @@ async def changed_months(connection: AsyncConnection) -> list[str]:
     """What of closed months is no longer what it was when they were closed, for people."""
     if await schema_revision(connection) < CORRECTED_SINCE:
         return []
-    found: list[str] = []
+    found: list[str] = await broken_chains(connection)
     for row in (await connection.execute(select(PERIOD).order_by(PERIOD.c.month_ms, PERIOD.c.org))).all():
         month = _month(row)
         now = await _sums(connection, month.org, month.month_ms)
@@ -125,6 +135,35 @@ async def _unfinished(connection: AsyncConnection, org: str, month_ms: int) -> i
     return sum([int((await connection.execute(query)).scalar_one()) for query in queries])
 
 
+async def _reached(connection: AsyncConnection) -> dict[bytes, int]:
+    rows = await connection.execute(select(JOURNAL_CURSOR.c.journal_id, JOURNAL_CURSOR.c.seq))
+    return {row.journal_id: row.seq for row in rows}
+
+
+async def loaded_since(connection: AsyncConnection, org: str, month_ms: int, reached: dict[bytes, int]) -> bool:
+    """Whether anything was loaded that is of a month of an org, after each journal's cursor was at `reached`."""
+    end_ms = month_start(month_ms, 1)
+    for journal_id, seq in (await _reached(connection)).items():
+        before = reached.get(journal_id, -1)
+        if seq < before:
+            return True  # SQL is older than it was
+        if seq == before:
+            continue
+        counted_ms = func.coalesce(POSTING.c.counted_ms, ATTEMPT.c.started_ms)
+        postings = POSTING.join(ATTEMPT, ATTEMPT.c.attempt_id == POSTING.c.attempt_id)
+        calls_ms = func.coalesce(CALL.c.counted_ms, CALL.c.started_ms)
+        for table, source, of, time_ms, since_ms in (
+            (ATTEMPT, ATTEMPT, ATTEMPT.c.org, ATTEMPT.c.started_ms, month_ms - DAY_MS),  # as `_unfinished` looks
+            (POSTING, postings, ATTEMPT.c.org, counted_ms, month_ms),
+            (CALL, CALL, CALL.c.org, calls_ms, month_ms),
+        ):
+            new = (table.c.journal_id == journal_id, table.c.seq > before, of == org)
+            query = select(literal(1)).select_from(source).where(*new, time_ms >= since_ms, time_ms < end_ms).limit(1)
+            if (await connection.execute(query)).first() is not None:
+                return True
+    return False
+
+
 async def _sums(connection: AsyncConnection, org: str, month_ms: int) -> MonthSums:
     """Row by row: the digest is the sum of the rows' own, so that no order matters."""
     table = ROLLUP_HOUR.c
@@ -132,13 +171,16 @@ async def _sums(connection: AsyncConnection, org: str, month_ms: int) -> MonthSu
         table.org == org, table.hour_ms >= month_ms, table.hour_ms < month_start(month_ms, 1)
     )
     rollups = digest = 0
-    sums = dict.fromkeys(_FIGURES, 0)
-    async for row in await connection.stream(query):
-        values = tuple(row)
-        rollups += 1
-        digest += _row_digest(values)
-        for word, value in zip(_FIGURES, values[len(_KEY) :], strict=True):
-            sums[word] += value
+    totals = [0] * len(_FIGURES)
+    result = await connection.stream(query)
+    async for rows in result.partitions(ROWS_AT_ONCE):
+        for row in rows:
+            values = tuple(row)
+            rollups += 1
+            digest += _row_digest(values)
+            for at, value in enumerate(values[len(_KEY) :]):
+                totals[at] += value
+    sums = dict(zip(_FIGURES, totals, strict=True))
     return MonthSums(
         rollups=rollups,
         calls=sums["calls"],
@@ -154,9 +196,19 @@ async def _sums(connection: AsyncConnection, org: str, month_ms: int) -> MonthSu
 def _row_digest(values: tuple[Any, ...], figures: Sequence[str] = _FIGURES) -> int:
     """SHA-256 of a row's key and of those of its figures that are not 0, by name: a figure that a later version adds
     changes no month that was closed before."""
-    counted = sorted((word, value) for word, value in zip(figures, values[len(_KEY) :], strict=True) if value)
+    own = values[len(_KEY) :]
+    in_order = _BY_NAME if figures is _FIGURES else _named(figures)
+    counted = [(word, value) for word, at in in_order if (value := own[at])]
     row = msgspec.msgpack.encode((values[: len(_KEY)], counted))
     return int.from_bytes(hashlib.sha256(row).digest(), "big")
+
+
+def _named(figures: Sequence[str]) -> list[tuple[str, int]]:
+    """Figures in the order of their names, with where they stand."""
+    return sorted((word, at) for at, word in enumerate(figures))
+
+
+_BY_NAME = _named(_FIGURES)
 
 
 def _month(row: Row[Any]) -> ClosedMonth:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, String, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.core.charge import CostState, Line
@@ -18,51 +18,16 @@ from gateway.core.errors import BadRequest
 from gateway.core.ids import ATTEMPT as ATTEMPT_PREFIX
 from gateway.core.ids import CALL as CALL_PREFIX
 from gateway.core.ids import parse_id, print_id
-from gateway.core.queries import (
-    SPEND_DIMENSIONS,
-    AttemptRow,
-    CallRow,
-    CorrectionRow,
-    Freshness,
-    QueryScope,
-    SpendRow,
-)
+from gateway.core.queries import AttemptRow, CallRow, CorrectionRow, Freshness, QueryScope, SpendRow
 from gateway.store.engine import is_sqlite, reading
 from gateway.store.in_force import InForce, Stored, all_of, billed_of, in_force, lines_by_revision, standing_lines
 from gateway.store.ledger_rows import HOUR_MS, RUNNING
-from gateway.store.ledger_statements import CORRECTED_SINCE, schema_revision
-from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, JOURNAL_CURSOR, LEDGER_LINE, POSTING, ROLLUP_HOUR
+from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, JOURNAL_CURSOR, LEDGER_LINE, POSTING
 from gateway.store.months import first_id
+from gateway.store.queries_spend import bounded, spend_by, within
 
-MOST_ROWS = 10_000
 DAY_MS = 24 * HOUR_MS
 _LOOK_BACK_DAYS = (14, 120)
-_COLUMN_OF = {
-    "org": "org",
-    "team": "team",
-    "key": "key_id",
-    "model": "model",
-    "provider": "provider",
-    "deployment": "deployment",
-    "endpoint": "endpoint",
-}
-_TIME_FORMATS = {
-    # dimension: (SQLite strftime, PostgreSQL to_char), the same text
-    "hour": ("%Y-%m-%dT%H:00Z", 'YYYY-MM-DD"T"HH24":00Z"'),
-    "day": ("%Y-%m-%d", "YYYY-MM-DD"),
-    "month": ("%Y-%m", "YYYY-MM"),
-}
-_SUMS = (
-    "calls",
-    "errors",
-    "input_tokens",
-    "output_tokens",
-    "effective_nusd",
-    "list_nusd",
-    "estimated_nusd",
-    "unpriced_calls",
-)
-_SUMS_3 = (*_SUMS, "margin_nusd", "prior_list_nusd", "prior_effective_nusd", "prior_margin_nusd")
 
 
 class SqlLedgerQueries:
@@ -76,33 +41,16 @@ class SqlLedgerQueries:
     async def spend(
         self, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int = 1000
     ) -> list[SpendRow]:
-        """See the port. Time groups are UTC text: `2026-09-21T14:00Z`, `2026-09-21`, `2026-09`. Raises BadRequest."""
-        unknown = [word for word in by if word not in SPEND_DIMENSIONS]
-        if unknown:
-            raise BadRequest(f"unknown dimension {unknown[0]!r}: use {', '.join(SPEND_DIMENSIONS)}", param="by")
-        table = ROLLUP_HOUR.c
-        groups = [self._group(word) for word in by]
-        first_ms, last_ms = from_ms - from_ms % HOUR_MS, -(-to_ms // HOUR_MS) * HOUR_MS
-        times = [group for word, group in zip(by, groups, strict=True) if word in _TIME_FORMATS]
+        """See the port. Raises BadRequest."""
         async with reading(self._engine) as connection:
-            words = _SUMS_3 if await schema_revision(connection) >= CORRECTED_SINCE else _SUMS
-            sums = [func.coalesce(func.sum(table[word]), 0).label(word) for word in words]
-            query = select(*groups, *sums).where(
-                *_within(scope, table), table.hour_ms >= first_ms, table.hour_ms < last_ms
-            )
-            if groups:
-                query = query.group_by(*groups)
-            effective = sums[words.index("effective_nusd")]
-            query = query.order_by(*times, effective.desc(), *groups).limit(_bounded(limit))
-            rows = (await connection.execute(query)).all()
-        return [_spend_row(row, words, len(groups)) for row in rows]
+            return await spend_by(connection, scope, by, from_ms, to_ms, limit)
 
     async def calls(
         self, scope: QueryScope, *, before_ms: int | None = None, before_id: str = "", limit: int = 50
     ) -> list[CallRow]:
         """See the port. `before_id` is the printed id of the last call of the page before. Raises BadRequest."""
         table = CALL.c
-        query = all_of(CALL, *_within(scope, table))
+        query = all_of(CALL, *within(scope, table))
         if before_id:
             raw = parse_id(CALL_PREFIX, before_id)
             if raw is None or before_ms is None:
@@ -112,14 +60,14 @@ class SqlLedgerQueries:
             query = query.where(table.started_ms < before_ms)
         query = query.order_by(table.started_ms.desc(), table.call_id.desc())
         async with reading(self._engine) as connection:
-            rows = await _page(connection, query, before_ms, _bounded(limit))
+            rows = await _page(connection, query, before_ms, bounded(limit))
             corrected = await _corrected(connection, rows)
         return [_call_row(row, corrected.get(row.call_id, ())) for row in rows]
 
     async def call(self, scope: QueryScope, call_id: bytes) -> tuple[CallRow, tuple[AttemptRow, ...]] | None:
         """See the port. Attempts in order; of each what all of its postings come to."""
         async with reading(self._engine) as connection:
-            found = await connection.execute(all_of(CALL, CALL.c.call_id == call_id, *_within(scope, CALL.c)))
+            found = await connection.execute(all_of(CALL, CALL.c.call_id == call_id, *within(scope, CALL.c)))
             row = found.first()
             if row is None:
                 return None
@@ -132,33 +80,6 @@ class SqlLedgerQueries:
             newest_ms = (await connection.execute(select(func.max(JOURNAL_CURSOR.c.newest_ms)))).scalar()
             dead_letters = (await connection.execute(select(func.count()).select_from(DEAD_LETTER))).scalar()
         return Freshness(newest_ms or 0, self._behind_bytes(), dead_letters or 0)
-
-    def _group(self, word: str) -> ColumnElement[Any]:
-        if word not in _TIME_FORMATS:
-            return ROLLUP_HOUR.c[_COLUMN_OF[word]].label(f"by_{word}")
-        seconds = ROLLUP_HOUR.c.hour_ms // 1000
-        for_sqlite, for_postgres = _TIME_FORMATS[word]
-        if is_sqlite(self._engine):
-            return func.strftime(for_sqlite, seconds, "unixepoch").label(f"by_{word}")
-        return func.to_char(func.timezone("UTC", func.to_timestamp(seconds)), cast(for_postgres, String)).label(
-            f"by_{word}"
-        )
-
-
-def _within(scope: QueryScope, columns: Any) -> list[ColumnElement[bool]]:
-    """The rows a scope may see, as conditions: no query of this file is without them."""
-    conditions: list[ColumnElement[bool]] = [columns.org == scope.org]
-    if scope.key_id is not None:
-        conditions.append(columns.key_id == scope.key_id)
-    if scope.team is not None:
-        # Beside a key the team only filters: SQLite would take its index for it and read the whole team's calls.
-        team = columns.team if scope.key_id is None else columns.team.concat("")
-        conditions.append(team == scope.team)
-    return conditions
-
-
-def _bounded(limit: int) -> int:
-    return max(1, min(limit, MOST_ROWS))
 
 
 async def _page(connection: AsyncConnection, query: Select[Any], before_ms: int | None, limit: int) -> list[Row[Any]]:
@@ -340,9 +261,3 @@ def _call_row(row: Row[Any], corrected: Sequence[InForce]) -> CallRow:
         trace_id=row.trace_id.hex(),
         corrected=bool(corrected),
     )
-
-
-def _spend_row(row: Row[Any], words: Sequence[str], groups: int) -> SpendRow:
-    # PostgreSQL sums BIGINT as NUMERIC; every one of these is an integer.
-    sums = dict(zip(words, (int(value) for value in row[groups:]), strict=True))
-    return SpendRow(group=tuple(str(value) for value in row[:groups]), **sums)

@@ -51,12 +51,20 @@ class SqlRerateQueries:
     async def runs(self, scope: QueryScope, limit: int = 100) -> list[CorrectionRun]:
         """See the port."""
         query = select(CORRECTION).where(CORRECTION.c.org == scope.org).order_by(CORRECTION.c.first_ms.desc())
-        words = CorrectionRun.__struct_fields__
         async with reading(self._engine) as connection:
             if await schema_revision(connection) < CORRECTED_SINCE:
                 return []
             rows = (await connection.execute(query.limit(max(1, min(limit, MOST_ROWS))))).all()
-        return [CorrectionRun(**{word: getattr(row, word) for word in words}) for row in rows]
+        return [_run(row) for row in rows]
+
+    async def run(self, org: str, correction_id: bytes) -> CorrectionRun | None:
+        """See the port."""
+        query = select(CORRECTION).where(CORRECTION.c.correction_id == correction_id, CORRECTION.c.org == org)
+        async with reading(self._engine) as connection:
+            if await schema_revision(connection) < CORRECTED_SINCE:
+                return None
+            row = (await connection.execute(query)).first()
+        return None if row is None else _run(row)
 
     async def closed_until(self, org: str) -> int:
         """See the port."""
@@ -65,6 +73,26 @@ class SqlRerateQueries:
             if await schema_revision(connection) < CORRECTED_SINCE:
                 return 0
             return int((await connection.execute(query)).scalar_one())
+
+
+def _run(row: Row[Any]) -> CorrectionRun:
+    return CorrectionRun(**{word: getattr(row, word) for word in CorrectionRun.__struct_fields__})
+
+
+class _Told(msgspec.Struct):
+    """What a usage tells beside its quantities: Perplexity's name for how much was searched."""
+
+    search_context_size: str = ""
+
+
+_TOLD = msgspec.json.Decoder(_Told)
+
+
+def _search_size(raw_usage: bytes) -> str:
+    try:
+        return _TOLD.decode(raw_usage).search_context_size if raw_usage else ""
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""  # it is kept as it came, whatever it was
 
 
 def _is_wanted(row: Row[Any], scope: QueryScope, span: Span) -> bool:
@@ -123,6 +151,7 @@ async def _posted(connection: AsyncConnection, held: Sequence[Row[Any]]) -> list
                 region=end.get("region") or "",
                 reasoning_tokens=end["reasoning_tokens"],
                 model_served=end["model_served"],
+                search_size=_search_size(end["raw_usage"]),
             )
         )
     return await _with_calls(connection, found, unpriced) if unpriced else found

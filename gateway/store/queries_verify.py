@@ -6,25 +6,26 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.core.charge import CostState
 from gateway.ledger.posted import Posting
 from gateway.store import months
 from gateway.store.engine import reading
 from gateway.store.in_force import Stored, all_of, billed_of, line_of
-from gateway.store.ledger_rows import HOUR_MS, unpacked_takes
+from gateway.store.ledger_rows import unpacked_takes
 from gateway.store.ledger_statements import CORRECTED_SINCE, schema_revision
-from gateway.store.ledger_sums import UNKNOWN_MODEL_CODE
 from gateway.store.ledger_tables import ATTEMPT, CALL, DEAD_LETTER, JOURNAL_CURSOR, LEDGER_LINE, POSTING, ROLLUP_HOUR
 from gateway.store.period_store import changed_months
+from gateway.store.verify_rows import Rows, call_rows, day, line_sums, posting_rows, same_posting
+from gateway.store.verify_values import ValueMismatch, verify_values
 
-DAY_MS = 24 * HOUR_MS
 ROWS_AT_ONCE = 5_000
 IDS_AT_ONCE = 1_000
+_GROUP = ("org", "team", "key_id", "model", "day_ms")
 _FIGURES = (
     "calls",
+    "errors",
     "unpriced_calls",
     "attempts",
     "input_tokens",
@@ -79,21 +80,24 @@ class SqlLedgerProof:
 
         Days of months whose rows have been detached are left out: their rollups stand alone.
         """
-        group = ("org", "team", "key_id", "model", "day_ms")
         found: list[SumMismatch] = []
         async with reading(self._engine) as connection:
             newest = await schema_revision(connection) >= CORRECTED_SINCE
             figures = _FIGURES_3 if newest else _FIGURES
             of_rollups = select(
-                *(ROLLUP_HOUR.c[word].label(word) for word in group[:4]),
-                _day(ROLLUP_HOUR.c.hour_ms).label("day_ms"),
+                *(ROLLUP_HOUR.c[word].label(word) for word in _GROUP[:4]),
+                day(ROLLUP_HOUR.c.hour_ms).label("day_ms"),
                 *(ROLLUP_HOUR.c[word].label(word) for word in figures),
                 *(literal(0).label(f"{word}_rows") for word in figures),
             )
-            both = union_all(of_rollups, _calls(newest), _postings(newest)).subquery()
+            both = union_all(
+                of_rollups, _again(call_rows(newest), figures), _again(posting_rows(newest), figures)
+            ).subquery()
             sums = [func.sum(both.c[word]).label(word) for word in figures]
             rows = [func.sum(both.c[f"{word}_rows"]).label(f"{word}_rows") for word in figures]
-            query = select(*(both.c[word] for word in group), *sums, *rows).group_by(*(both.c[word] for word in group))
+            query = select(*(both.c[word] for word in _GROUP), *sums, *rows).group_by(
+                *(both.c[word] for word in _GROUP)
+            )
             kept_from_ms = await connection.run_sync(months.kept_from_ms)
             for row in await connection.execute(query.where(both.c.day_ms >= kept_from_ms)):
                 wrong = {
@@ -104,6 +108,11 @@ class SqlLedgerProof:
                 if wrong:
                     found.append(SumMismatch(row.org, row.team, row.key_id, row.model, int(row.day_ms), wrong))
         return found
+
+    async def verify_values(self) -> Sequence[ValueMismatch]:
+        """Sums by user, session and tag that are not those of the calls and lines that are summed by them."""
+        async with reading(self._engine) as connection:
+            return await verify_values(connection)
 
     async def counts(self) -> StoredCounts:
         async with reading(self._engine) as connection:
@@ -243,14 +252,14 @@ def _posting(row: Stored, lines: Lines) -> Posting:
 
 def _counted(newest: bool) -> tuple[Select[Any], ...]:
     """The queries of StoredCounts' members, in their order."""
-    lines = _line_sums(newest).subquery()
+    lines = line_sums(newest).subquery()
     wrong = (POSTING.c.effective_nusd != func.coalesce(lines.c.effective_nusd, 0)) | (
         POSTING.c.list_nusd != func.coalesce(lines.c.list_nusd, 0)
     )
     if newest:
         billed = func.coalesce(POSTING.c.billed_nusd, POSTING.c.effective_nusd)
         wrong = wrong | (billed != func.coalesce(lines.c.billed_nusd, 0))
-    posted_lines = LEDGER_LINE.outerjoin(POSTING, _same_posting(LEDGER_LINE.c))
+    posted_lines = LEDGER_LINE.outerjoin(POSTING, same_posting(LEDGER_LINE.c))
     return (
         select(func.count()).select_from(CALL),
         select(func.count()).select_from(ATTEMPT),
@@ -259,92 +268,23 @@ def _counted(newest: bool) -> tuple[Select[Any], ...]:
         select(func.count()).select_from(CALL).where(CALL.c.seq.is_(None)),
         select(func.count()).select_from(posted_lines).where(POSTING.c.attempt_id.is_(None)),
         select(func.count())
-        .select_from(POSTING.outerjoin(lines, _same_posting(lines.c)))
+        .select_from(POSTING.outerjoin(lines, same_posting(lines.c)))
         .where(POSTING.c.effective_nusd.is_not(None), wrong),
     )
 
 
-def _calls(newest: bool) -> Select[Any]:
-    """Settled calls as rows of the comparison, grouped as their rollups are."""
-    model = case((CALL.c.error_code == UNKNOWN_MODEL_CODE, ""), else_=CALL.c.model_asked)
-    counted_ms = func.coalesce(CALL.c.counted_ms, CALL.c.started_ms) if newest else CALL.c.started_ms
-    unpriced = case((CALL.c.cost_state == CostState.UNPRICED.value, 1), else_=0)
-    return select(
-        CALL.c.org,
-        CALL.c.team,
-        CALL.c.key_id,
-        model.label("model"),
-        _day(counted_ms).label("day_ms"),
-        *_figures(newest),
-        *_figures(newest, "_rows", calls=literal(1), unpriced_calls=unpriced),
-    ).where(CALL.c.seq.is_not(None))
-
-
-def _postings(newest: bool) -> Select[Any]:
-    """Postings and their lines as rows of the comparison. Money is the lines' own, not the posting's total."""
-    lines = _line_sums(newest).subquery()
-    priced = and_(POSTING.c.list_nusd.is_not(None), POSTING.c.effective_nusd.is_not(None))
-    listed, effective = (func.coalesce(lines.c[word], 0) for word in ("list_nusd", "effective_nusd"))
-    given: dict[str, ColumnElement[Any]] = {
-        "attempts": case((POSTING.c.kind == "attempt", 1), else_=0),
-        "input_tokens": POSTING.c.input_tokens,
-        "output_tokens": POSTING.c.output_tokens,
-    }
-    counted_ms: ColumnElement[Any] = ATTEMPT.c.started_ms
-    own = priced
-    if newest:
-        own, prior = (and_(priced, one) for one in (POSTING.c.counted_ms.is_(None), POSTING.c.counted_ms.is_not(None)))
-        margin = func.coalesce(lines.c.billed_nusd, 0) - effective
-        counted_ms = func.coalesce(POSTING.c.counted_ms, ATTEMPT.c.started_ms)
-        given |= {
-            "unpriced_calls": -func.coalesce(POSTING.c.priced_calls, 0),
-            "margin_nusd": case((own, margin), else_=0),
-            "prior_list_nusd": case((prior, listed), else_=0),
-            "prior_effective_nusd": case((prior, effective), else_=0),
-            "prior_margin_nusd": case((prior, margin), else_=0),
-        }
-    given |= {
-        "list_nusd": case((own, listed), else_=0),
-        "effective_nusd": case((own, effective), else_=0),
-        "estimated_nusd": case((and_(own, POSTING.c.state == CostState.ESTIMATED.value), effective), else_=0),
-    }
-    return select(
-        ATTEMPT.c.org,
-        ATTEMPT.c.team,
-        ATTEMPT.c.key_id,
-        ATTEMPT.c.model_asked.label("model"),
-        _day(counted_ms).label("day_ms"),
-        *_figures(newest),
-        *_figures(newest, "_rows", **given),
-    ).select_from(
-        POSTING.join(ATTEMPT, ATTEMPT.c.attempt_id == POSTING.c.attempt_id).outerjoin(lines, _same_posting(lines.c))
+def _again(rows: Rows, figures: Sequence[str]) -> Select[Any]:
+    """Rows of the comparison, grouped as their rollups are."""
+    return (
+        select(
+            *(rows.named[word].label(word) for word in _GROUP),
+            *(literal(0).label(word) for word in figures),
+            *(rows.figures.get(word, literal(0)).label(f"{word}_rows") for word in figures),
+        )
+        .select_from(rows.source)
+        .where(*rows.conditions)
     )
-
-
-def _figures(newest: bool, suffix: str = "", **given: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-    return [given.get(word, literal(0)).label(f"{word}{suffix}") for word in (_FIGURES_3 if newest else _FIGURES)]
-
-
-def _line_sums(newest: bool) -> Select[Any]:
-    key = (LEDGER_LINE.c.attempt_id, LEDGER_LINE.c.kind, LEDGER_LINE.c.revision)
-    sums = [func.sum(LEDGER_LINE.c[word]).label(word) for word in ("list_nusd", "effective_nusd")]
-    if newest:
-        billed = func.coalesce(LEDGER_LINE.c.billed_nusd, LEDGER_LINE.c.effective_nusd)
-        sums.append(func.sum(billed).label("billed_nusd"))
-    return select(*key, *sums).group_by(*key)
-
-
-def _day(column: ColumnElement[int]) -> ColumnElement[int]:
-    return column - column % DAY_MS
 
 
 def _is_end() -> ColumnElement[bool]:
     return and_(POSTING.c.attempt_id == ATTEMPT.c.attempt_id, POSTING.c.kind == "attempt", POSTING.c.revision == 0)
-
-
-def _same_posting(columns: Any) -> ColumnElement[bool]:
-    return and_(
-        POSTING.c.attempt_id == columns.attempt_id,
-        POSTING.c.kind == columns.kind,
-        POSTING.c.revision == columns.revision,
-    )

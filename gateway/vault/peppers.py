@@ -57,6 +57,12 @@ class Peppers:
     def hasher(self, version: int) -> Hasher | None:
         return self._hashers.get(version)
 
+    def derived(self, purpose: str) -> list[bytes]:
+        """A secret of 32 bytes from each pepper for another purpose, the newest first. No key can hash to one: the text
+        that is hashed has characters that no key's secret has."""
+        versions = sorted(self._hashers, reverse=True)
+        return [self._hashers[version].digest(f"purpose: {purpose}") for version in versions]
+
     def mint(self, entropy: Entropy, env: str, key_id: str = "") -> Minted:
         """A new key, or another secret of `key_id`, hashed under the newest pepper."""
         made = generate(entropy, env, text_kid(key_id))

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from books import attempts, balanced, recorded
@@ -129,6 +130,33 @@ def test_a_json_schema_is_obeyed_so_it_was_passed_on(sdk: openai.OpenAI) -> None
     made = json.loads(answer.choices[0].message.content)
     assert made["river"] in ("Rhine", "Elbe")
     assert made["bridges"] in (3, 5)
+
+
+def test_messages_whole_and_streamed_say_and_book_the_same(local: Running) -> None:
+    asked = {"model": "gemma", "max_tokens": 6, "messages": MESSAGES, "extra_body": {"temperature": 0}}
+    with anthropic.Anthropic(base_url=local.url, api_key=local.keys["app"], max_retries=0) as claude:
+        counted = claude.messages.count_tokens(model="gemma", messages=MESSAGES).input_tokens
+        raw = claude.messages.with_raw_response.create(**asked)
+        whole = raw.parse()
+        with claude.messages.stream(**asked) as stream:
+            streamed = stream.get_final_message()
+            ids = (raw.headers["request-id"], stream.response.headers["request-id"])
+    assert streamed.content[0].text == whole.content[0].text
+    assert streamed.stop_reason == whole.stop_reason == "max_tokens"
+    for message, request_id in zip((whole, streamed), ids, strict=True):
+        booked = recorded(local, request_id)
+        assert booked["usage"]["input_tokens"] == counted
+        assert booked["usage"]["output_tokens"] == message.usage.output_tokens == 6
+        assert message.usage.input_tokens + message.usage.cache_read_input_tokens == counted
+        assert booked["attempts"][0]["source"] == "provider"
+
+
+def test_a_message_beyond_the_context_is_the_servers_to_refuse(local: Running) -> None:
+    with (
+        anthropic.Anthropic(base_url=local.url, api_key=local.keys["app"], max_retries=0) as claude,
+        pytest.raises(anthropic.BadRequestError, match="exceeds the available context size"),
+    ):
+        claude.messages.create(model="gemma", max_tokens=5, messages=[{"role": "user", "content": "word " * 9000}])
 
 
 def test_embeddings_of_the_same_weights(local: Running, sdk: openai.OpenAI) -> None:

@@ -56,7 +56,7 @@ REFUSED = [
     ("GET", "/v1/chat/completions", (bearer("app"),), 405, "method_not_allowed"),
     ("DELETE", "/v1/models", (bearer("app"),), 405, "method_not_allowed"),
     ("POST", "/", (), 405, "method_not_allowed"),
-    ("POST", "/v1/responses", (JSON, bearer("app")), 404, "not_found"),
+    ("POST", "/v1/nothing", (JSON, bearer("app")), 404, "not_found"),
     ("POST", "/v1/chat/completions/", (JSON, bearer("app")), 404, "not_found"),
     ("GET", "/v1/", (), 404, "not_found"),
     ("GET", "/v1/models", (), 401, "invalid_api_key"),
@@ -173,7 +173,9 @@ def test_models_are_listed_as_openai_does() -> None:
         assert told.json["object"] == "list"
         rows = {row["id"]: row for row in told.json["data"]}
         assert {"fast", "steady", "both"} <= set(rows)
-        assert rows["fast"] == {"id": "fast", "object": "model", "created": 0, "owned_by": "cancels"}
+        openai = {"id": "fast", "object": "model", "created": 0, "owned_by": "cancels"}
+        anthropic = {"type": "model", "display_name": "fast", "created_at": "1970-01-01T00:00:00Z"}
+        assert rows["fast"] == openai | anthropic
         narrow = await Served().ask("GET", "/v1/models", bearer("narrow"))
         assert [row["id"] for row in narrow.json["data"]] == ["fast"]
 

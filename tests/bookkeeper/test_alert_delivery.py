@@ -12,7 +12,7 @@ import pytest
 
 from bookkeeper.alert_world import RULES, START_MS, Town, month_limit, shares
 from gateway.bookkeeper.alerts.outbox import Outbox
-from gateway.bookkeeper.alerts.sending import MOST_PER_HOUR, Recorder
+from gateway.bookkeeper.alerts.sending import MOST_PER_HOUR, RECORD_AT_ONCE, Recorder
 from gateway.core.alerts import Alert, AlertPolicy, Delivery, DeliveryState, Notified
 from gateway.core.errors import StoreUnavailable
 from gateway.core.limits import Limit, Unit, Window, WindowKind
@@ -162,9 +162,35 @@ class Ledgerless:
         self.deliveries |= {(one.alert_id, one.channel): one for one in deliveries}
 
 
+class Keeping(Ledgerless):
+    """One that also forgets, and remembers up to when it was asked to."""
+
+    def __init__(self, old: int) -> None:
+        super().__init__()
+        self.down = False
+        self.old = old
+        self.before_ms: list[int] = []
+
+    async def forget_alerts(self, before_ms: int, limit: int = 1000) -> int:
+        self.before_ms.append(before_ms)
+        gone = min(limit, self.old)
+        self.old -= gone
+        return gone
+
+
+async def test_sql_forgets_what_is_older_than_it_is_kept_once_an_hour(town: Town) -> None:
+    store = Keeping(RECORD_AT_ONCE + 7)
+    recorder = Recorder(town.alerting.outbox, store, town.clock, 400, pause_s=0.0)  # type: ignore[arg-type]
+    assert [await recorder.forget() for _ in range(3)] == [True, False, False]
+    assert (store.old, store.before_ms) == (0, [town.clock.now_ms() - 400 * 24 * HOUR_MS] * 2)
+    town.clock.ms += HOUR_MS
+    assert not await recorder.forget()
+    assert len(store.before_ms) == 3
+
+
 async def test_sql_is_told_everything_when_it_is_back(town: Town) -> None:
     store = Ledgerless()
-    recorder = Recorder(town.alerting.outbox, store, pause_s=0.0)  # type: ignore[arg-type]
+    recorder = Recorder(town.alerting.outbox, store, town.clock, 400, pause_s=0.0)  # type: ignore[arg-type]
     limit = month_limit(100)
     town.set(limit)
     town.spend(60, limit)

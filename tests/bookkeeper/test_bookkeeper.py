@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -277,7 +277,7 @@ class Stuck:
     async def cursors(self) -> Mapping[bytes, Cursor]:
         return {}
 
-    async def load(self, batch: Sequence[Entry]) -> Loaded:
+    async def load(self, batch: Sequence[Entry], tags: Collection[str] = ()) -> Loaded:
         self.asked += 1
         await asyncio.Event().wait()
         raise AssertionError("an event nobody sets was set")

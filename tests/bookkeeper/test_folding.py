@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -278,3 +279,23 @@ async def test_kill_9_at_any_moment_loses_nothing_and_is_put_right_within_two_se
     assert found.clean
     assert found.attempts > 20
     assert standing(worker_books(settings)) == {COUNTER: (found.spent[COUNTER], 0)}
+
+
+async def test_name_servers_that_do_not_answer_hold_up_no_checkpoint(settings: Settings) -> None:
+    """Names are looked up in the loop's own few threads: here all of them wait, and more do for their turn."""
+    answered = threading.Event()
+    loop = asyncio.get_running_loop()
+    asked = [loop.run_in_executor(None, answered.wait, 60) for _ in range(100)]
+    folder = folder_of(settings)
+    try:
+        with worker(settings) as one:
+            one.calls(3)
+            folder.step()
+            async with asyncio.timeout(30):
+                await folder.save()
+        assert folder.saved_ms > 0
+    finally:
+        folder.close()
+        answered.set()
+        await asyncio.gather(*asked)
+    assert standing(worker_books(settings)) == standing(from_the_beginning(settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -254,7 +254,7 @@ class Refusing:
     async def cursors(self) -> dict[bytes, Cursor]:
         return {}
 
-    async def load(self, batch: Sequence[Entry]) -> Loaded:
+    async def load(self, batch: Sequence[Entry], tags: Collection[str] = ()) -> Loaded:
         self.asked_s.append(time.monotonic())
         if self.failures:
             self.failures -= 1

@@ -26,6 +26,7 @@ def part(postings: int, nusd: int, **more: object) -> dict[str, Any]:
         "object": "rerate",
         "dry_run": False,
         "correction": "cor_1",
+        "version": 4,
         "from_at": "2026-11-01T00:00:00Z",
         "to_at": "2026-11-29T00:00:00Z",
         "looked_at": postings + 1,
@@ -51,7 +52,7 @@ def test_the_parts_of_a_run_are_one(capsys: pytest.CaptureFixture[str]) -> None:
         "MODEL", "TEAM", "DAY", "POSTINGS", "LIST", "EFFECTIVE", "BILLED", "OF", "CLOSED", "MONTHS",
     ]  # fmt: skip
     assert lines[1].split()[2:5] == ["2026-11-03", "1,500", "-1498.5"]
-    assert "1,502 postings looked at" in printed
+    assert "1,502 postings looked at, by version 4 of the prices." in printed
     assert "2 cost what they should." in printed
     assert "2 had no price and have one now." in printed
     assert "1 counter of a limit moves:" in printed

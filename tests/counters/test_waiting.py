@@ -282,8 +282,12 @@ async def test_a_release_that_does_not_help_does_not_wake(amount: int, helped: b
 def test_would_refuse_is_counted_by_limit() -> None:
     engine = MemoryEngine()
     for _ in range(3):
-        engine.check([want(11, 10, enforced=False)])
-    assert engine.would_refuse == {"b": 3}
+        assert engine.check([want(11, 10, enforced=False)]) is None
+        engine.granted(engine.overran)
+    engine.check([want(11, 10, enforced=False), want(11, 10)])
+    assert engine.check([want(9, 10, enforced=False)]) is None
+    engine.granted(engine.overran)
+    assert engine.would_refuse == {"b": 3}, "what was refused is not granted, and asking alone grants nothing"
 
 
 def test_counts_of_ended_windows_do_not_pile_up() -> None:

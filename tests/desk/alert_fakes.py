@@ -21,7 +21,14 @@ class MemoryAlerts:
             self.views.append(AlertView(alert, mine))
 
     async def alerts(
-        self, org: str, *, team: str | None = None, whole: bool = False, before_ms: int | None = None, limit: int = 100
+        self,
+        org: str,
+        *,
+        team: str | None = None,
+        whole: bool = False,
+        before_ms: int | None = None,
+        before_id: str = "",
+        limit: int = 100,
     ) -> list[AlertView]:
         orgs = {org, ""} if whole else {org}
         found = [
@@ -29,9 +36,18 @@ class MemoryAlerts:
             for view in self.views
             if view.alert.org in orgs
             and team in (None, view.alert.team)
-            and (before_ms is None or view.alert.created_ms < before_ms)
+            and (
+                before_ms is None
+                or view.alert.created_ms < before_ms
+                or (before_id and view.alert.created_ms == before_ms and view.alert.id > before_id)
+            )
         ]
-        return sorted(found, key=lambda view: -view.alert.created_ms)[:limit]
+        return sorted(found, key=lambda view: (-view.alert.created_ms, view.alert.id))[:limit]
+
+    async def forget_alerts(self, before_ms: int, limit: int = 1000) -> int:
+        old = sorted(view.alert.created_ms for view in self.views if view.alert.created_ms < before_ms)[:limit]
+        self.views = [view for view in self.views if view.alert.created_ms not in old]
+        return len(old)
 
     async def alert(self, org: str, alert_id: str, *, team: str | None = None, whole: bool = False) -> AlertView:
         for view in await self.alerts(org, team=team, whole=whole, limit=10**6):

@@ -215,7 +215,7 @@ class MemoryConfig(MemoryLimits):
         self._up()
         return sorted({k.record.team for k in self.kept.values() if k.record.org == org and k.record.team})
 
-    async def save_policy(self, policy: Policy, *, actor: str) -> Policy:
+    async def save_policy(self, policy: Policy, *, actor: str, prices: int | None = None) -> Policy:
         self._up()
         if self.policy is None or self.policy.hash != policy.hash:
             revision = self._commit("policy", policy.hash, actor)

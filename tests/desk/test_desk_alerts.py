@@ -209,3 +209,20 @@ def test_what_a_link_would_stop() -> None:
 def test_no_link_is_signed_with_a_short_secret() -> None:
     with pytest.raises(ValueError, match="too short"):
         sign(Pause("a", (), 1), b"short")
+
+
+async def test_a_page_goes_on_where_the_last_one_ended(desk: Desk) -> None:
+    """Of alerts of one millisecond, too."""
+    made = [msgspec.structs.replace(alert(number), created_ms=5 + number // 4) for number in range(9)]
+    await desk.store.record(made, [])
+    asking = desk.asking("boss")
+    assert (await asking.get("/admin/v1/alerts", before_id="alr_1")).json()["error"]["param"] == "before_id"
+    pages: list[str] = []
+    query: dict[str, object] = {"limit": 2}
+    while True:
+        page = (await asking.get("/admin/v1/alerts", **query)).json()
+        pages += [one["id"] for one in page["data"]]
+        if not page["has_more"]:
+            break
+        query |= {"before_ms": page["data"][-1]["created_ms"], "before_id": page["data"][-1]["id"]}
+    assert pages == [one.id for one in sorted(made, key=lambda one: (-one.created_ms, one.id))]

@@ -9,11 +9,12 @@ import pytest
 from gateway.core.charge import PriceRow, PriceSheet
 from gateway.core.errors import ConfigInvalid
 from gateway.core.usage import Meter
-from gateway.desk.prices.file import Written
+from gateway.desk.prices.file import Written, read_prices
 from gateway.desk.prices.gate import load_written
 from gateway.pricing.agreements import Agreement
 from gateway.pricing.book import PriceBook
 from gateway.pricing.versions import encode_written
+from gateway.routing.problems import Problems
 
 KINDS = ("openai", "openai_compatible", "simulated", "vllm")
 HEAD = "prices:\n  openai/m:\n"
@@ -204,6 +205,51 @@ def test_the_shipped_prices_file_and_its_schema_are_valid(tmp_path: Path) -> Non
     for wrong in ("prices: {openai/m: {rates: {input: 2.5}}}", "prices: {m: {}}", "agreements: [{discount: 5}]"):
         with pytest.raises(jsonschema.ValidationError):
             validator.validate(yaml.load(wrong, Plain))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2_5 USD / 1M tokens",
+        "1_000 USD / 1M tokens",
+        "1_00_0 USD / 1M tokens",
+        "_5 USD / 1M tokens",
+        "5 USD / 1_0 tokens",
+        "5 USD / 1_000 tokens",
+        "5 USD / 1 M tokens",
+        "$ 5 / tok",
+        "0",
+        "$0.00",
+        "00 USD",
+        "1234567890123 USD / 1M tokens",
+        "5. USD / 1M tokens",
+    ],
+)
+def test_an_editor_takes_the_amounts_that_the_file_takes(tmp_path: Path, text: str) -> None:
+    """What the schema lets pass and the reader then refuses is a mistake that is told too late, and the other way
+    round one that is none."""
+    import jsonschema
+
+    from gateway.pricing.schema import prices_schema
+
+    rates = {"prices": {"openai/m": {"rates": {"input": text}}}}
+    in_editor = jsonschema.Draft202012Validator(prices_schema()).is_valid(rates)
+    problems = Problems("prices.yaml")
+    read_prices(f"prices:\n  openai/m:\n    rates: {{input: '{text}'}}\n", KINDS, problems)
+    assert in_editor == (not problems)
+
+
+@pytest.mark.parametrize("text", ["2_5", "200_000", "1_0k", "_1", "1_", "200k"])
+def test_an_editor_takes_the_sizes_that_the_file_takes(text: str) -> None:
+    import jsonschema
+
+    from gateway.pricing.schema import prices_schema
+
+    sizes = {"prices": {"openai/m": {"context_window": text}}}
+    in_editor = jsonschema.Draft202012Validator(prices_schema()).is_valid(sizes)
+    problems = Problems("prices.yaml")
+    read_prices(f"prices:\n  openai/m: {{context_window: '{text}'}}\n", KINDS, problems)
+    assert in_editor == (not problems)
 
 
 def _is_yaml(line: str) -> bool:

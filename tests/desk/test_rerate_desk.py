@@ -21,6 +21,7 @@ from gateway.core.ids import CALL, make_id, print_id
 from gateway.core.limits import Take, Unit
 from gateway.core.records import Dispatch
 from gateway.desk.corrections import rerate
+from gateway.desk.corrections.shapes import CORRECTION
 from gateway.desk.moments import print_moment
 from gateway.desk.parts import LOCAL_HEADER
 from gateway.journal.writer import JournalWriter
@@ -288,6 +289,39 @@ async def test_the_next_part_of_a_run_reads_what_the_part_before_has_done(
     await until(lambda: world.bookkeeper.loader.records >= 7 + 4)
     assert (await world.spend(SECOND, NOW))["unpriced_calls"] == 0
     await world.proved()
+
+
+async def test_a_run_is_gone_on_with_by_the_request_that_began_it_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id of an earlier run would add what another request does, for another reason, to what that one did."""
+    monkeypatch.setattr(rerate, "ATTEMPTS_AT_ONCE", 1)
+    monkeypatch.setattr(rerate, "WORK_S", -1.0)
+    writer = journal(world.settings)
+    whose = {"org": "default", "started_ms": SECOND, "deployment": "openai/gpt-4o-mini"}
+    for number in (60, 62):
+        attempt_id = ident(number + 1, SECOND)
+        writer.append(hold(attempt_id, ts_ms=SECOND, model="gpt-4o-mini", **whose), ident(number, SECOND))
+        writer.append(end(attempt_id, (line("input", 10),), ts_ms=SECOND + 900), ident(number, SECOND))
+        writer.append(settle(attempt_id, ts_ms=SECOND + 1_000, **whose), ident(number, SECOND))
+    writer.close()
+    await world.loaded(2)
+    part = await world.rerate(reason="wrong")
+    await until(lambda: world.bookkeeper.loader.records >= 6 + 2)
+    going_on = {"from": print_moment(FIRST), "correction": part["correction"]}
+    finance = await world.operator.post("/admin/v1/keys", {"name": "f", "role": "finance"})
+    other = Asking(world.operator.app, authorization=f"Bearer {finance.json()['secret']}")
+    stale = print_id(CORRECTION, make_id(CLOCK.now_ms() - 2 * 3_600_000, bytes(10)))
+    for asking, members in (
+        (world.operator, {**going_on, "reason": "wrong"}),
+        (world.operator, {**going_on, "reason": "another", "after": part["next"]}),
+        (other, {**going_on, "reason": "wrong", "after": part["next"]}),
+        (world.operator, {**going_on, "reason": "wrong", "after": part["next"], "correction": stale}),
+    ):
+        answer = await asking.post(RERATE, members)
+        assert (answer.status, answer.json()["error"]["param"]) == (400, "correction"), answer.text
+    done = await world.rerate(reason="wrong", after=part["next"], correction=part["correction"])
+    assert (done["correction"], done["total"]["postings"]) == (part["correction"], 1)
 
 
 async def test_a_team_does_not_see_sums_of_the_whole_org(world: World) -> None:

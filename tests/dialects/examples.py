@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
+
+from dialects import examples_messages
+from dialects.examples_responses import (
+    COMPACT_BODY,
+    COMPACT_REPLY,
+    COUNT_BODY,
+    COUNT_REPLY,
+    RESPONSE_BODY,
+    RESPONSE_REPLY,
+    RESPONSE_STREAM,
+    RESPONSE_TERMINAL,
+    failing,
+)
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 DONE = b"data: [DONE]\n\n"
@@ -27,13 +41,42 @@ def text_event(text: str, **more: Any) -> bytes:
     return event(chunk({"content": text}, **more))
 
 
+def as_data(error_body: bytes) -> bytes:
+    """An error inside a stream as chat says it."""
+    return b"data: " + error_body + b"\n\n"
+
+
+def as_error_event(error_body: bytes) -> bytes:
+    """An error inside a stream as Messages say it."""
+    return b"event: error\n" + as_data(error_body)
+
+
+OPENAI_ERROR = {"message": "No money left.", "type": "budget_exceeded", "param": "model", "code": "budget_exceeded"}
+ANTHROPIC_ERROR = {
+    "type": "budget_exceeded", "message": "No money left.", "details": {"error_code": "budget_exceeded"},
+    "param": "model",
+}  # fmt: skip
+COMMENT = b': faregate {"cost_usd":"0.00036","cost_state":"priced","request_id":"req_1"}\n\n'
+
+
 @dataclass(frozen=True)
 class Example:
-    """`stream` is empty for a surface that has none."""
+    """`stream` is empty for a surface that has none; its last `held` events are not relayed, and end in `terminal`.
+
+    `error` is what the example error is inside `error`, `in_stream` how a stream that has not begun begins to say an
+    error's body, `heartbeat` and `comment` what is sent between events.
+    """
 
     body: bytes
     reply: bytes
     stream: bytes
+    finish: str = "stop"
+    terminal: bytes = DONE
+    held: int = 2
+    error: dict[str, Any] = field(default_factory=lambda: OPENAI_ERROR)
+    in_stream: Callable[[bytes], bytes] = as_data
+    heartbeat: bytes = b": keep-alive\n\n"
+    comment: bytes = COMMENT
 
 
 CHAT_REPLY = {
@@ -77,4 +120,28 @@ EXAMPLES = {
         ),
         b"",
     ),
+    "messages": Example(
+        examples_messages.MESSAGE_BODY,
+        examples_messages.MESSAGE_REPLY,
+        examples_messages.MESSAGE_STREAM,
+        "end_turn",
+        examples_messages.STOP,
+        1,
+        ANTHROPIC_ERROR,
+        as_error_event,
+        examples_messages.PING,
+    ),
+    "messages.count_tokens": Example(
+        examples_messages.COUNT_BODY,
+        b'{"input_tokens":9}',
+        b"",
+        error=ANTHROPIC_ERROR,
+        in_stream=as_error_event,
+        heartbeat=examples_messages.PING,
+    ),
+    "responses": Example(
+        RESPONSE_BODY, RESPONSE_REPLY, RESPONSE_STREAM, "completed", RESPONSE_TERMINAL, 1, in_stream=failing
+    ),
+    "responses.input_tokens": Example(COUNT_BODY, COUNT_REPLY, b"", in_stream=failing),
+    "responses.compact": Example(COMPACT_BODY, COMPACT_REPLY, b"", in_stream=failing),
 }

@@ -105,7 +105,14 @@ def test_less_than_the_least_that_is_worth_a_call_is_a_refusal(asked: int) -> No
         body = chat("fast", max_tokens=asked)
         world = World([whole()], limits=(capping(input_part(body) + 7 * OUTPUT_NUSD - 1, least=8),))
         call = await world.call(body)
-        assert (call.status, call.json["error"]["code"]) == (402, "budget_exceeded")
+        error = call.json["error"]
+        assert (call.status, error["code"]) == (402, "budget_exceeded")
+        if asked > 8:
+            assert error["min_output"] == 8
+            assert "Not even an answer cut to 8 tokens, the least this limit allows, fits." in error["message"]
+            assert "lower max_tokens" not in error["message"], "that would not help"
+        else:
+            assert "min_output" not in error, "it was the caller's own limit that did not fit"
         assert not world.upstream.requests
         lawful(world)
 

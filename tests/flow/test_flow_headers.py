@@ -11,7 +11,7 @@ from flow.scripts import GOOD, budget, completion, refusal, requests_per_minute,
 from flow.virtual_time import play
 from flow.world import World, chat
 from gateway.core.ids import CALL, parse_id, print_id
-from gateway.core.records import Hold
+from gateway.core.records import AttemptEnd, Hold
 from gateway.flow.trace import read_traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -186,9 +186,11 @@ def test_token_limits_are_told_with_every_answer_and_once() -> None:
         world = World([whole()], limits=(day, requests_per_minute(9)))
         call = await world.call()
         header = call.exchange.header
-        (hold,) = [record for record in world.records() if type(record).__name__ == "Hold"]
+        (hold,), (ended,) = world.records(Hold), world.records(AttemptEnd)
+        used = ended.input_tokens + ended.output_tokens
+        assert 0 < used < hold.takes[0].amount
         assert header("x-ratelimit-limit-tokens") == "1000"
-        assert header("x-ratelimit-remaining-tokens") == str(1000 - hold.takes[0].amount)
+        assert header("x-ratelimit-remaining-tokens") == str(1000 - used), "its own hold is not held any more"
         assert (header("x-ratelimit-limit-requests"), header("x-ratelimit-remaining-requests")) == ("9", "8")
         assert header("x-ratelimit-reset-tokens") is not None
         refused = (

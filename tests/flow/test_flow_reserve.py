@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from flow.interruptions import goes
 from flow.laws import lawful
-from flow.scripts import COST_NUSD, budget, completion, whole
+from flow.scripts import COST_NUSD, budget, completion, requests_per_minute, whole
 from flow.test_flow_refusals import BOUND_NUSD
 from flow.virtual_time import play
 from flow.world import Ended, World
@@ -111,6 +112,33 @@ def test_a_caller_that_leaves_while_it_waits_holds_nothing_and_wakes_the_next() 
         lawful(world)
 
     play(left())
+
+
+def test_what_another_limit_refuses_is_not_counted_as_let_in() -> None:
+    """The limit on requests in dry run had no room, and the budget refused the call later: nobody was let in."""
+
+    async def refused() -> None:
+        rate = msgspec.structs.replace(requests_per_minute(1), on_exceed=OnExceed.DRY_RUN)
+        world = World([whole()], limits=(rate, budget(BOUND_NUSD + COST_NUSD)))
+        assert (await world.call()).status == 200
+        assert (await world.call()).status == 200
+        assert world.engine.would_refuse == {"rpm": 1}
+        assert (await world.call()).status == 402
+        assert world.engine.would_refuse == {"rpm": 1}
+        lawful(world)
+
+    play(refused())
+
+
+def test_each_limit_counts_a_call_that_was_let_in_once() -> None:
+    async def again() -> None:
+        rate = msgspec.structs.replace(requests_per_minute(1), on_exceed=OnExceed.DRY_RUN)
+        world = World([whole()], limits=(rate, budget(1, OnExceed.DRY_RUN)))
+        for _ in range(2):
+            assert (await world.call()).status == 200
+        assert world.engine.would_refuse == {"budget": 2, "rpm": 1}
+
+    play(again())
 
 
 @pytest.mark.parametrize("mode", [OnExceed.ALERT, OnExceed.DRY_RUN])

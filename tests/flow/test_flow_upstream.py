@@ -80,7 +80,7 @@ CASES = [
     failed("500", refusal(500), 502, "upstream_error", "error", "http_500"),
     failed("503", refusal(503), 503, "upstream_error", "error", "http_503"),
     failed("504", refusal(504), 504, "upstream_error", "error", "http_504"),
-    failed("529", refusal(529), 502, "upstream_error", "error", "http_529"),
+    failed("529", refusal(529), 503, "upstream_error", "error", "http_529"),
     failed("500 lost", Scripted((LOST,), status=500), 502, "upstream_disconnected", "lost", "disconnected"),
     failed("400 endless", Scripted((b"x" * 2_000_000,), status=400), *INVALID),
 ]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledger_script import name_id
 
-from gateway.core.charge import Charge, CostState, Line
+from gateway.core.charge import Charge, CostState, Line, PriceRow, PriceSheet
 from gateway.core.corrections import PostedAttempt
 from gateway.core.limits import Take, Unit
 from gateway.core.money import line_nusd
@@ -18,6 +18,7 @@ from gateway.core.usage import Meter, Usage
 from gateway.ledger.fold import Books
 from gateway.ledger.posted import differences, posting_of
 from gateway.ledger.rerate import Left, Run, correction, gives_price, net_takes, usage_of
+from gateway.pricing.arithmetic import charge as priced_again
 from gateway.store.ledger_rows import total_fault
 
 RUN = Run(name_id("run"), "finance", "wrong by 1 000")
@@ -196,6 +197,27 @@ def test_usage_is_read_back_from_lines(
     assert isinstance(usage, Usage)
     assert ({meter.value: n for meter, n in usage.meters.items()}, usage.search_size) == (meters, size)
     assert (usage.served_tier, usage.region, len(usage.parts)) == ("flex", "us", parts)
+
+
+def test_how_much_was_searched_is_told_where_no_fee_line_says_it() -> None:
+    """The attempt had no price, or one without fees: the right fee comes with the prices that have one."""
+    charge = Charge(CostState.PRICED, (Line("input", 3, 1_000, 1, 3, 3, "r"),), 3, 3)
+    usage = usage_of(attempt(charge, search_size="low"), lambda _: True)
+    assert isinstance(usage, Usage)
+    rows = [PriceRow("i", "input", 1_000_000), PriceRow("d", "request", 9_000_000), PriceRow("l", "request_low", 5_000)]
+    again = priced_again(usage, PriceSheet("m", tuple(rows)), 5)
+    assert [(line.meter, line.quantity) for line in again.lines] == [("input", 3), ("request_low", 1)]
+    dearest = Charge(CostState.PRICED, (*charge.lines, Line("request", 1, 9_000_000, 1, 9_000, 9_000, "d")), 3, 3)
+    usage = usage_of(attempt(dearest, search_size="low"), lambda _: True)
+    assert isinstance(usage, Usage)
+    assert usage.search_size == "low", "what an earlier correction took for the plain fee"
+
+
+def test_what_a_provider_billed_to_the_caller_is_left() -> None:
+    """Its effective cost is 0 at any price; list prices of other days are no reason to charge anybody."""
+    for part in ("caller", "caller:compaction"):
+        charge = Charge(CostState.PRICED, (Line("input", 3, 0, 1, 3, 0, "r", part=part),), 3, 0)
+        assert usage_of(attempt(charge), lambda _: True) is Left.CALLERS_OWN
 
 
 def test_runs_of_nobody_knows_which_model_are_left() -> None:

@@ -34,6 +34,7 @@ providers:
 models:
   sim-small: simulated/sim-small
   sim-large: simulated/sim-large
+  sim-reasoning: simulated/sim-reasoning
   sim-embed: simulated/sim-embed
   sim-drain: draining/sim-small
   sim-dead: dead/sim-small

@@ -39,7 +39,7 @@ def test_a_row_is_usable_as_it_is(row: ProviderRow) -> None:
     assert 0 < row.keepalive_s <= 60, "shorter than the vendor's own, or a stale connection loses a call"
     for name in (row.auth_header, row.request_id_header, *(name for pair in row.reply_headers for name in pair)):
         assert TOKEN.match(name)
-    assert all(TOKEN.match(prefix) for prefix in row.forwarded_prefixes)
+    assert all(TOKEN.match(prefix) for prefix in (*row.forwarded_prefixes, *row.dialect_prefixes))
 
 
 @parametrised
@@ -86,7 +86,10 @@ def test_the_openai_row_renames_what_describes_our_account() -> None:
     }
 
 
-def test_only_the_simulator_gets_callers_headers() -> None:
+def test_few_get_callers_headers_and_none_a_credential() -> None:
     assert {kind: row.forwarded_prefixes for kind, row in ROWS.items() if row.forwarded_prefixes} == {
-        "simulated": ("x-sim-",)
+        "simulated": ("x-sim-",),
+    }
+    assert {kind: row.dialect_prefixes for kind, row in ROWS.items() if row.dialect_prefixes} == {
+        "anthropic": ("anthropic-",),
     }

@@ -22,6 +22,7 @@ from gateway.store.ledger_tables import (
     POSTING,
     REFUSAL_STAT,
     ROLLUP_HOUR,
+    ROLLUP_VALUE,
 )
 from gateway.store.ledger_writer import LedgerWriter
 from store.stores import Store
@@ -89,7 +90,17 @@ class Ledger:
         return Watch(self.engine)
 
     async def everything(self) -> list[list[dict[str, Any]]]:
-        tables = (CALL, ATTEMPT, POSTING, LEDGER_LINE, ROLLUP_HOUR, JOURNAL_CURSOR, DEAD_LETTER, REFUSAL_STAT)
+        tables = (
+            CALL,
+            ATTEMPT,
+            POSTING,
+            LEDGER_LINE,
+            ROLLUP_HOUR,
+            ROLLUP_VALUE,
+            JOURNAL_CURSOR,
+            DEAD_LETTER,
+            REFUSAL_STAT,
+        )
         return [await self.rows(table) for table in tables]
 
 

@@ -71,3 +71,28 @@ async def test_down_and_up_again_forgets_them_and_says_so_in_between(opened: Ope
             await asked
     await migrate.upgrade(opened.where.url, opened.where.data_dir, "config")
     assert await alerts.alerts("acme") == []
+
+
+async def test_pages_skip_no_alert_of_one_instant(opened: Opened) -> None:
+    alerts = SqlAlertStore(opened.engine)
+    made = [msgspec.structs.replace(alert(number), created_ms=5 + number // 4) for number in range(10)]
+    await alerts.record(made, [])
+    seen: list[Alert] = []
+    last: dict[str, object] = {}
+    while page := await alerts.alerts("acme", limit=3, **last):  # type: ignore[arg-type]
+        seen += [view.alert for view in page]
+        last = {"before_ms": seen[-1].created_ms, "before_id": seen[-1].id}
+    assert seen == sorted(made, key=lambda one: (-one.created_ms, one.id))
+    assert {view.alert.created_ms for view in await alerts.alerts("acme", before_ms=7)} == {5, 6}
+
+
+async def test_old_alerts_are_forgotten_with_their_deliveries_the_oldest_first(opened: Opened) -> None:
+    alerts = SqlAlertStore(opened.engine)
+    made = [alert(number) for number in range(1, 6)]
+    await alerts.record(made, [Delivery(one.id, channel) for one in made for channel in ("mail", "ops")])
+    assert await alerts.forget_alerts(5, limit=3) == 3
+    assert [view.alert for view in await alerts.alerts("acme")] == made[:2:-1]
+    assert await alerts.forget_alerts(5, limit=3) == 1
+    assert await alerts.forget_alerts(5, limit=3) == 0
+    (left,) = await alerts.alerts("acme")
+    assert (left.alert, len(left.deliveries)) == (made[4], 2)

@@ -65,17 +65,17 @@ async def test_there_is_one_draft_until_it_is_published_or_discarded(opened: Ope
     await config.publish_prices(FIRST, actor=ACTOR, after=0)
     assert await config.price_draft() is None
     assert not await config.drop_price_draft(actor=ACTOR)
-    first = await config.save_price_draft(PriceDraft(NEWER, LITELLM, 0, ""), actor="ada")
+    first = await config.save_price_draft(PriceDraft(NEWER, LITELLM, 0, ""), actor="ada", over=None, after=1)
     assert (first.recorded_by, first.recorded_ms) == ("ada", opened.clock.now_ms())
     other = source("litellm", '{"a":{}}', "ben")
-    second = await config.save_price_draft(PriceDraft(first.genai, other, 0, ""), actor="ben")
+    second = await config.save_price_draft(PriceDraft(first.genai, other, 0, ""), actor="ben", over=first, after=1)
     assert await config.price_draft() == second
     assert second.genai.recorded_by == "ada", "who brought a source is not forgotten by the next import"
     assert (await config.prices_in_force() or FIRST).number == 1, "a draft is not in force"
     made = msgspec.structs.replace(FIRST, genai=second.genai, litellm=second.litellm)
     assert (await config.publish_prices(made, actor="cy", after=1)).number == 2
     assert await config.price_draft() is None
-    await config.save_price_draft(PriceDraft(NEWER, LITELLM, 0, ""), actor="ada")
+    await config.save_price_draft(PriceDraft(NEWER, LITELLM, 0, ""), actor="ada", over=None, after=2)
     assert await config.drop_price_draft(actor="cy")
     assert await config.price_draft() is None
     kinds = [row.kind for row in await config.log(20)]
@@ -87,6 +87,31 @@ async def test_there_is_one_draft_until_it_is_published_or_discarded(opened: Ope
         "prices.imported",
         "prices.published",
     ]
+
+
+async def test_two_that_import_at_once_do_not_drop_each_others_source(opened: Opened) -> None:
+    config = opened.config
+    await config.publish_prices(FIRST, actor=ACTOR, after=0)
+    first = await config.save_price_draft(PriceDraft(NEWER, LITELLM, 0, ""), actor="ada", over=None, after=1)
+    other = source("litellm", '{"a":{}}', "ben")
+    with pytest.raises(Conflict, match="imported"):
+        await config.save_price_draft(PriceDraft(GENAI, other, 0, ""), actor="ben", over=None, after=1)
+    assert await config.price_draft() == first
+    await config.drop_price_draft(actor="ada")
+    with pytest.raises(Conflict, match="published meanwhile"):
+        await config.save_price_draft(PriceDraft(GENAI, other, 0, ""), actor="ben", over=None, after=0)
+
+
+async def test_a_policy_with_old_prices_is_never_stored_after_newer_ones(opened: Opened) -> None:
+    config = opened.config
+    await config.publish_prices(FIRST, actor=ACTOR, after=0)
+    old = await config.save_policy(policy("a"), actor=ACTOR, prices=1)
+    await config.publish_prices(FIRST, actor="another desk", after=1)
+    with pytest.raises(Conflict, match="Version 2 of the prices"):
+        await config.save_policy(policy("b"), actor=ACTOR, prices=1)
+    again = await config.save_policy(policy("a"), actor=ACTOR, prices=2)
+    assert (again.hash, again.revision > old.revision) == (old.hash, True), "it says by what it was compiled"
+    assert await config.save_policy(policy("a"), actor=ACTOR, prices=2) == again
 
 
 async def test_a_call_finds_the_version_of_its_configuration(opened: Opened) -> None:

@@ -60,7 +60,7 @@ def spent(nusd: int, counter: str = "limit|key_1|2026-10") -> tuple[Take, ...]:
     return (Take(counter, "limit", Unit.USD, nusd),)
 
 
-def call(book: Book, number: int, started_ms: int, charge: Charge, **who: str) -> list[Entry]:
+def call(book: Book, number: int, started_ms: int, charge: Charge, **who: object) -> list[Entry]:
     """One call of one attempt with such a charge. Unpriced, its counters were posted 9 000, what it held."""
     attempt_id = ident(number * 2 + 1, started_ms)
     amounts = {"list_nusd": charge.list_nusd, "effective_nusd": charge.effective_nusd}
@@ -377,3 +377,24 @@ async def test_lines_of_nothing_are_taken_back_like_others(ledger: Ledger) -> No
         await load(ledger, keeper, corrections(await posted(ledger), rate, at("2026-10-05")))
         (attempt,) = await posted(ledger)
         assert [(line.meter, line.quantity, line.rate_pico) for line in attempt.lines] == [("input", 100, rate)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [
+        (b'{"prompt_tokens": 3, "search_context_size": "low"}', "low"),
+        (b'{"search_context_size": 7}', ""),
+        (b'{"search_context_size": "lo', ""),
+        (b"\xff", ""),
+        (b"", ""),
+    ],
+)
+async def test_what_was_told_of_a_search_is_read_back(ledger: Ledger, raw: bytes, size: str) -> None:
+    attempt_id = ident(1, OCTOBER)
+    records = (
+        hold(attempt_id, ts_ms=OCTOBER, started_ms=OCTOBER),
+        end(attempt_id, priced(5, RIGHT).lines, ts_ms=OCTOBER, raw_usage=raw),
+    )
+    await ledger.writer.load(Book().entries(ident(2, OCTOBER), records))
+    (attempt,) = await posted(ledger)
+    assert attempt.search_size == size

@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from gateway.core.records import AnyRecord, Entry
+from gateway.core.records import AnyRecord, Entry, Hold, Settle
 from gateway.store import migrate
 from gateway.store.engine import writing
 from gateway.store.ledger_careful import CarefulBatch
 from gateway.store.ledger_statements import Statements
 from gateway.store.ledger_tables import JOURNAL_CURSOR, LedgerTable
+from gateway.store.ledger_values import ValuePlaces
 from gateway.store.queries_verify import SqlLedgerProof
 from store.ledger_entries import T0, Book, end, hold, ident, line, settle, void
 from store.ledgers import Ledger, ledger
@@ -24,12 +25,13 @@ from store.stores import postgres_database, postgres_server, store
 __all__ = ["ledger", "postgres_database", "postgres_server", "store"]
 
 MONTH = 31 * 86_400_000
+TAGS = ("env",)
 
 
 def records_of(call: int, number: int, step: str) -> AnyRecord:
     """One record of one of a few calls, which began in different months and are some other people's."""
     at_ms = T0 + call * MONTH
-    who = {"key_id": f"key_{call % 2}", "started_ms": at_ms}
+    who = {"key_id": f"key_{call % 2}", "started_ms": at_ms, "user": f"u{call % 3}", "session": "s" * (call % 2)}
     attempt_id = ident(100 * call + number, at_ms)
     match step:
         case "hold":
@@ -71,15 +73,18 @@ async def test_batches_make_what_single_records_make(
     await wipe(ledger)
     edges = [0, *sorted({cut for cut in cuts if cut < len(entries)}), len(entries)]
     for start, stop in pairwise(edges):
-        await ledger.writer.load(entries[start:stop])
+        await ledger.writer.load(entries[start:stop], TAGS)
     batched = await rows(ledger)
     if "wrong" not in {step for _, _, step in journal}:
-        assert await SqlLedgerProof(ledger.engine).verify_sums() == []
+        proof = SqlLedgerProof(ledger.engine)
+        assert (await proof.verify_sums(), list(await proof.verify_values())) == ([], [])
     await wipe(ledger)
-    statements = Statements(int(migrate.head("ledger")))
+    statements, places = Statements(int(migrate.head("ledger"))), ValuePlaces()
     for entry in entries:
         async with writing(ledger.engine) as connection:
-            await CarefulBatch(connection, statements).store([entry])
+            records = [entry.record] if isinstance(entry.record, Hold | Settle) else []
+            grouping = await places.grouping(connection, records, TAGS)
+            await CarefulBatch(connection, statements, grouping=grouping).store([entry])
     assert batched == await rows(ledger)
 
 

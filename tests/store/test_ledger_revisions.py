@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, StoreUnavailable
 from gateway.core.queries import QueryScope
 from gateway.store import migrate, months
 from gateway.store.engine import is_sqlite, open_engine, reading, writing
@@ -20,7 +20,7 @@ from gateway.store.ledger_writer import LedgerWriter
 from gateway.store.month_keeper import detach, partitions
 from gateway.store.queries import SqlLedgerQueries
 from gateway.store.queries_verify import SqlLedgerProof
-from store.ledger_entries import Book, calls, end, hold, ident, line, settle
+from store.ledger_entries import T0, Book, calls, end, hold, ident, line, settle
 from store.ledgers import Ledger
 from store.months_made import at, by_month
 from store.stores import Store, postgres_database, postgres_server, store
@@ -33,6 +33,7 @@ ADDED = {
     *("billed_nusd", "region", "unknown_usage", "takes", "counted_ms", "priced_calls", "correction_id"),
     *("uplift_ppm", "part", "currency", "native_nano"),
     *("margin_nusd", "prior_list_nusd", "prior_effective_nusd", "prior_margin_nusd", "correction", "period"),
+    *("summed_by", "rollup_value", "period_chain"),
 }
 
 
@@ -139,7 +140,9 @@ async def test_this_version_works_on_the_schema_before_its_own(store: Store) -> 
     await migrate.check_schema(engine, "ledger")
     batch = reporting(book, 20, 6)
     assert (await writer.load(batch)).calls == 1, "it looks at the schema with each batch"
-    assert await reported(queries, 20) is None
+    assert await reported(queries, 20) == 6
+    with pytest.raises(StoreUnavailable, match="db upgrade"):
+        await users(queries)
     assert len(await queries.calls(SCOPE)) == 2
     attempt = batch[0].record.attempt_id
     alarm = await writer.load(book.entries(batch[0].call_id, [end(attempt, (line("input", 99),))]))
@@ -148,11 +151,18 @@ async def test_this_version_works_on_the_schema_before_its_own(store: Store) -> 
     await migrate.upgrade(store.url, store.data_dir, "ledger")
     await writer.load(reporting(book, 30, 7))
     assert await reported(queries, 30) == 7
+    assert await users(queries) == [("", 2), ("u1", 1)], "sums begin anew; what was there is none of them"
     await engine.dispose()
 
 
+async def users(queries: SqlLedgerQueries) -> list[tuple[str, int]]:
+    """What the newest revision added: (user, calls), those of no sum without a name."""
+    rows = await queries.spend(SCOPE, ("user",), 0, T0 + 86_400_000)
+    return sorted((row.group[0], row.calls) for row in rows)
+
+
 async def reported(queries: SqlLedgerQueries, number: int) -> int | None:
-    """What the newest revision added to a posting."""
+    """What the revision before it added to a posting."""
     found = await queries.call(SCOPE, ident(number))
     assert found is not None
     assert found[1][0].effective_nusd == 10
@@ -172,7 +182,9 @@ async def test_the_version_before_this_one_writes_to_this_schema(store: Store) -
         careful = CarefulBatch(connection, older)
         await careful.store([*book.call(2), *book.entries(ident(10), [end(ident(11), (line("input", 1),))])])
         assert (careful.calls, len(careful.dead)) == (1, 1)
-    assert await reported(SqlLedgerQueries(engine), 10) is None
+    queries = SqlLedgerQueries(engine)
+    assert await reported(queries, 10) == 5
+    assert await users(queries) == [("", 3)]
     assert await SqlLedgerProof(engine).verify_sums() == []
     await engine.dispose()
 

@@ -67,6 +67,7 @@ class Alerting:
         now_ms = clock.now_ms()
         self._clock = clock
         self._world = world
+        self._keep_days = settings.alert_keep_days
         self._configuration = configuration
         self._revision = revision
         self._status = status
@@ -113,7 +114,7 @@ class Alerting:
         async with asyncio.TaskGroup() as group:
             group.create_task(_going("send", self._sender.run), name="alerts send")
             if self._world.store is not None:
-                recorder = Recorder(self.outbox, self._world.store)
+                recorder = Recorder(self.outbox, self._world.store, self._clock, self._keep_days)
                 group.create_task(_going("record", recorder.run), name="alerts record")
             group.create_task(_going("judge", self._judging), name="alerts judge")
 

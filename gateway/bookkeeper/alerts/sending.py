@@ -23,7 +23,10 @@ MOST_PER_HOUR = 120
 MOST_OF_CALLERS = 100
 """Of those, attempts for what callers can make up any number of: the rest of the hour is for everything else."""
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 RECORD_AT_ONCE = 500
+FORGET_NS = 3600 * 10**9
+"""How often SQL is asked whether alerts are too old to be kept."""
 LOOK_S = 0.25
 AWAY_S = 1.0
 
@@ -173,19 +176,39 @@ class Sender:
 
 
 class Recorder:
-    """What the outbox holds, into SQL, where people look at it."""
+    """What the outbox holds, into SQL, where people look at it; and out of it again what is older than `keep_days`."""
 
-    def __init__(self, outbox: Outbox, store: AlertStore, pause_s: float = AWAY_S) -> None:
+    def __init__(
+        self, outbox: Outbox, store: AlertStore, clock: Clock, keep_days: int, pause_s: float = AWAY_S
+    ) -> None:
         self._outbox = outbox
         self._store = store
+        self._clock = clock
+        self._keep_ms = keep_days * DAY_MS
         self._pause_s = pause_s
+        self._forgotten_ns = -FORGET_NS
         self.fault = ""
 
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            more = await self.record()
+            more = await self.record() or await self.forget()
             await asyncio.sleep(0 if more else LOOK_S)
+
+    async def forget(self) -> bool:
+        """Once an hour: deletes what is too old, some of it; True when there may be more."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._forgotten_ns < FORGET_NS:
+            return False
+        try:
+            gone = await self._store.forget_alerts(self._clock.now_ms() - self._keep_ms, RECORD_AT_ONCE)
+        except StoreUnavailable as error:
+            self._say(error.message)
+            await asyncio.sleep(self._pause_s)
+            return False
+        if gone < RECORD_AT_ONCE:
+            self._forgotten_ns = now_ns
+        return gone == RECORD_AT_ONCE
 
     async def record(self) -> bool:
         """Writes what SQL does not have yet; True when there may be more."""

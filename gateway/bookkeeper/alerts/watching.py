@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.alerts.spending import MINUTE_MS, Image, Spending, Subject, subjects_of
-from gateway.bookkeeper.durable import remove_unfinished, write_whole
+from gateway.bookkeeper.durable import DiskThread, remove_unfinished, write_whole
 from gateway.core.charge import CostState
 from gateway.core.records import AttemptEnd, Correct, Entry, Hold, Settle, Void
 from gateway.ledger.fold import Books
@@ -52,6 +51,7 @@ class Watch:
         self.spending = Spending(now_ms) if image is None else Spending.of(image)
         self._positions: dict[bytes, int] = {} if image is None else dict(image.positions)
         self._unsaved = False
+        self._disk = DiskThread("alert spending")
         self.moved: set[str] = set()
         self.paced: set[Subject] = set(self.spending.subjects())
         self.unpriced: set[tuple[str, str, str]] = set()
@@ -105,10 +105,11 @@ class Watch:
         """Writes the file if anything has changed. An error of the disk is logged and tried again next time."""
         content = self._content()
         if content:
-            self._saved(await asyncio.to_thread(self._write, content))
+            self._saved(await self._disk.run(self._write, content))
 
     def save_now(self) -> None:
-        """`save` without waiting for anything."""
+        """`save` without waiting for anything, and the last one."""
+        self._disk.close()
         content = self._content()
         if content:
             self._saved(self._write(content))

@@ -49,10 +49,24 @@ class AlertDesk:
         self,
         asker: Asker,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
-        before_ms: Annotated[int | None, Query(ge=0, description="Only older ones: the last page's end.")] = None,
+        before_ms: Annotated[
+            int | None, Query(ge=0, description="Only older ones: `created_ms` of the last one of the page before.")
+        ] = None,
+        before_id: Annotated[
+            str, Query(max_length=64, description="Its `id`, too: several may have been made in one millisecond.")
+        ] = "",
     ) -> AlertList:
+        if before_id and before_ms is None:
+            raise BadRequest(
+                "`before_id` goes with `before_ms`: both are of the last alert of a page.", param="before_id"
+            )
         found = await self._alerts.store.alerts(
-            asker.org, team=team_scope(asker), whole=_sees_all(asker), before_ms=before_ms, limit=limit + 1
+            asker.org,
+            team=team_scope(asker),
+            whole=_sees_all(asker),
+            before_ms=before_ms,
+            before_id=before_id,
+            limit=limit + 1,
         )
         return AlertList(data=[AlertMembers.of(view) for view in found[:limit]], has_more=len(found) > limit)
 

@@ -12,7 +12,7 @@ from gateway.core.caller import KeyRecord, Permission, team_scope
 from gateway.core.charge import CostState
 from gateway.core.corrections import Correcting, PostedAttempt, RerateQueries, Span
 from gateway.core.errors import BadRequest, NotFound
-from gateway.core.ids import ATTEMPT, make_id, parse_id, print_id
+from gateway.core.ids import ATTEMPT, make_id, parse_id, print_id, time_of
 from gateway.core.queries import QueryScope
 from gateway.core.records import Correct
 from gateway.desk.corrections.shapes import (
@@ -38,6 +38,9 @@ ATTEMPTS_AT_ONCE = 1_000
 WORK_S = 5.0
 """How long a request goes on taking further attempts; the last of them may wait for the bookkeeper."""
 _MAX_RANGE_MS = 400 * DAY_MS
+_PAUSE_MS = 3_600_000
+"""How long after its last part a run may still go on."""
+_SKEW_MS = 60_000
 _TAG = "Prices"
 
 
@@ -80,13 +83,12 @@ class RerateDesk:
         span = _span(body, now_ms)
         scope = QueryScope(asker.org, body.team, body.key)
         after = _raw(ATTEMPT, body.after, "after") or b""
-        run = Run(
-            _raw(CORRECTION, body.correction, "correction") or make_id(now_ms, self._parts.entropy.bytes(10)),
-            asker.key_id,
-            body.reason.strip(),
-        )
+        goes_on = _raw(CORRECTION, body.correction, "correction")
+        run = Run(goes_on or make_id(now_ms, self._parts.entropy.bytes(10)), asker.key_id, body.reason.strip())
         if not body.dry_run and not run.reason:
             raise BadRequest("Say why: `reason` is kept with every correction.", param="reason")
+        if goes_on is not None:
+            await self._check_goes_on(asker.org, run, bool(after), now_ms)
         sheets = await SheetsInForce.now(self._parts.config, self._parts.prices, self._opened)
         sums = _Sums(now_ms, await self._queries.closed_until(asker.org))
         if after and not body.dry_run:
@@ -111,6 +113,7 @@ class RerateDesk:
                 break
         return RerateReply(
             dry_run=body.dry_run,
+            version=sheets.version,
             correction=None if body.dry_run else print_id(CORRECTION, run.correction_id),
             from_ms=span.from_ms,
             from_at=print_moment(span.from_ms),
@@ -119,6 +122,19 @@ class RerateDesk:
             next=print_id(ATTEMPT, after) if after else None,
             **sums.members(),
         )
+
+    async def _check_goes_on(self, org: str, run: Run, is_later_part: bool, now_ms: int) -> None:
+        """Raises BadRequest for a `correction` that is no run of this request's: what a run did stays what it did."""
+        known = await self._queries.run(org, run.correction_id)
+        began_ms = time_of(run.correction_id)
+        of_another = known is not None and (known.actor, known.reason) != (run.actor, run.reason)
+        last_ms = began_ms if known is None else known.last_ms
+        if not is_later_part or of_another or not -_SKEW_MS <= now_ms - last_ms < _PAUSE_MS:
+            raise BadRequest(
+                "`correction` goes on with the run that a reply to this request began: the same key and reason, with "
+                "its `next` as `after`, within an hour. Leave it out to begin a run.",
+                param="correction",
+            )
 
     async def _corrections(
         self,

@@ -63,6 +63,7 @@ class LeftAsTheyAre(BaseModel):
     no_price: Annotated[int, Field(description="No price is known now for all of it: what was charged stays.")] = 0
     nothing_used: int = 0
     several_runs: Annotated[int, Field(description="Runs of several models; a line does not say of which.")] = 0
+    callers_own: Annotated[int, Field(description="Billed by the provider to the caller, who sent its own key.")] = 0
     not_in_detail: Annotated[int, Field(description="Recorded by a version that did not keep the region.")] = 0
     changed_meanwhile: Annotated[int, Field(description="Another run has corrected it: run this again.")] = 0
 
@@ -72,6 +73,7 @@ class RerateReply(BaseModel):
 
     object: Literal["rerate"] = "rerate"
     dry_run: bool
+    version: Annotated[int, Field(description="Of the price book, that is in force; 0: there are no versions.")]
     correction: str | None
     from_ms: int
     from_at: str

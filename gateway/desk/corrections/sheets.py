@@ -23,8 +23,9 @@ class SheetsInForce:
     that does not know the provider or the deployment any more from the one the attempt was made under.
     """
 
-    def __init__(self, config: ConfigStore, policy: Policy | None, book: PriceBook | None) -> None:
+    def __init__(self, config: ConfigStore, policy: Policy | None, book: PriceBook | None, version: int = 0) -> None:
         self._config = config
+        self.version = version
         self._policy = policy
         self._book = book
         self._sheets: dict[tuple[str, str], PriceSheet | None] = {}
@@ -38,7 +39,8 @@ class SheetsInForce:
         snapshot = await config.snapshot()
         version = None if prices is None else await prices.store.prices_in_force()
         book = None if version is None else await asyncio.to_thread(book_of, version, opened)
-        return cls(config, None if snapshot is None else snapshot.policy, book)
+        number = 0 if version is None else version.number
+        return cls(config, None if snapshot is None else snapshot.policy, book, number)
 
     async def charge(self, attempt: PostedAttempt) -> Charge | Left:
         """What the attempt costs by them."""

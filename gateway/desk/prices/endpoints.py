@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections import Counter
 from typing import Annotated
 
 import msgspec
 from fastapi import Query, Response
 
-from gateway.core.caller import KeyRecord, Permission, team_scope
+from gateway.core.caller import KeyRecord, Permission, Role, team_scope
 from gateway.core.config import Policy
-from gateway.core.errors import BadRequest, ConfigInvalid, NotFound
+from gateway.core.errors import BadRequest, ConfigInvalid, Conflict, NotFound, NotPermitted
 from gateway.core.ids import CALL, parse_id
-from gateway.core.price_admin import PriceDraft, PriceSource, PriceVersion, UsedModel
+from gateway.core.price_admin import PriceDraft, PriceSource, PriceVersion, UnpricedEnds, UsedModel
 from gateway.core.queries import QueryScope
 from gateway.desk.guard import Asker, Replies, Row
 from gateway.desk.moments import parse_moment_ms, print_moment
@@ -36,6 +37,7 @@ from gateway.desk.prices.shapes import (
     PricesReply,
     PublishPrices,
     PublishReply,
+    UnpricedReason,
     UnpricedReply,
     UnpricedRow,
     VersionReply,
@@ -49,6 +51,7 @@ from gateway.desk.prices.told import (
     sheet_in_force,
     state_of,
     why_of_calls,
+    why_of_ends,
 )
 from gateway.desk.spend.endpoints import scope_of_calls
 from gateway.desk.spend.shapes import FreshnessReply
@@ -58,8 +61,10 @@ from gateway.pricing.sources import MOST_PACKED_BYTES, read_source
 _TAG = "Prices"
 _BASE = "/admin/v1/prices"
 _MOST_VERSIONS = 100
+_TURNS = 4
+"""How often an import begins again because of another one, before it gives up."""
 _WRITE = Permission.WRITE_PRICES
-"""Who may say what money means: admin and finance."""
+"""Who may say what money means: admin, and finance where there is one org."""
 Since = Annotated[str, Query(max_length=40, description="`30d`, `24h`, `month`, `2026-11-01`.")]
 
 
@@ -120,7 +125,7 @@ class PriceDesk:
             written=[f"{one.kind}/{one.model}" for one in written.prices.overrides],
             agreements=[AgreementReply.of(one) for one in written.prices.agreements],
             fallback=[one.kind for one in written.prices.fallbacks],
-            pending=[pending_reply(one) for one in written.pending],
+            pending=[pending_reply(one, self._parts.clock.now_ms()) for one in written.pending],
             problem=problem or None,
         )
 
@@ -154,17 +159,43 @@ class PriceDesk:
         return await asyncio.to_thread(compared)
 
     async def bring(self, asker: Asker, body: ImportPrices) -> ImportReply:
+        await self._check_may_set(asker)
+        source = None if body.shipped else await asyncio.to_thread(_read, body)
+        if source is not None:
+            source = msgspec.structs.replace(source, recorded_by=asker.key_id)
+        for _ in range(_TURNS):
+            try:
+                return await self._bring(asker, source)
+            except Conflict:
+                continue  # somebody else imports, too: beside what they have brought
+        return await self._bring(asker, source)
+
+    async def _bring(self, asker: KeyRecord, source: PriceSource | None) -> ImportReply:
+        """One try to make a draft of a source, or of what ships. Raises Conflict when what it is made beside has
+        changed meanwhile."""
         store = self._prices.store
         in_force, draft = await store.prices_in_force(), await store.price_draft()
-        if body.shipped:
+        if source is None:
             genai, litellm = await asyncio.to_thread(self._gate.bundled)
         else:
-            source = await asyncio.to_thread(_read, body)
-            source = msgspec.structs.replace(source, recorded_by=asker.key_id)
             genai, litellm = await self._beside(source, in_force, draft)
         changed = in_force is None or (genai.sha256, litellm.sha256) != (in_force.genai.sha256, in_force.litellm.sha256)
-        made = await store.save_price_draft(PriceDraft(genai, litellm, 0, asker.key_id), actor=asker.key_id)
+        after = 0 if in_force is None else in_force.number
+        made = PriceDraft(genai, litellm, 0, asker.key_id)
+        made = await store.save_price_draft(made, actor=asker.key_id, over=draft, after=after)
         return ImportReply(draft=DraftReply.of(made), changed=changed)
+
+    async def _check_may_set(self, asker: KeyRecord) -> None:
+        """Prices are those of all orgs: where there are several, only an administrator of the installation sets them.
+        Raises NotPermitted."""
+        if asker.role == Role.ADMIN:
+            return
+        others = [org for org in await self._parts.config.orgs() if org != asker.org]
+        if others:
+            raise NotPermitted(
+                f"These prices are those of every organisation here, and your role, {asker.role}, is of "
+                f"{asker.org!r} alone. Ask somebody with the role admin to do it."
+            )
 
     async def _beside(
         self, source: PriceSource, in_force: PriceVersion | None, draft: PriceDraft | None
@@ -179,9 +210,11 @@ class PriceDesk:
         return (source, litellm) if source.kind == "genai" else (genai, source)
 
     async def discard(self, asker: Asker) -> DiscardReply:
+        await self._check_may_set(asker)
         return DiscardReply(discarded=await self._prices.store.drop_price_draft(actor=asker.key_id))
 
     async def publish(self, asker: Asker, response: Response, body: PublishPrices) -> PublishReply:
+        await self._check_may_set(asker)
         done = await self._files.reload(asker.key_id, body.confirm)
         if not done.applied:
             response.status_code = 202
@@ -201,10 +234,8 @@ class PriceDesk:
         sheet = sheet_in_force(policy, book, key)
 
         def told() -> ExplainModelReply:
-            pending = self._gate.as_written().pending
-            return explain_model(
-                key, sheet, book, self._gate.written_of(in_force)._replace(pending=pending), version, used
-            )
+            written = self._gate.written_of(in_force)._replace(pending=self._gate.as_written().pending)
+            return explain_model(key, sheet, book, written, version, used, self._parts.clock.now_ms())
 
         version = 0 if in_force is None else in_force.number
         return await asyncio.to_thread(told)
@@ -239,7 +270,12 @@ class PriceDesk:
         policy, _, book = await self._present()
         since_ms = self._moment(since)
         found = await self._prices.queries.used_models(_scope(asker), since_ms, unpriced=True)
-        rows = await asyncio.to_thread(lambda: [_unpriced(one, policy, book) for one in found])
+        ends: dict[tuple[str, str], list[UnpricedEnds]] = {}
+        for end in await self._prices.queries.unpriced_ends(_scope(asker), since_ms):
+            ends.setdefault((end.model, end.deployment), []).append(end)
+        rows = await asyncio.to_thread(
+            lambda: [_unpriced(one, ends.get((one.model, one.deployment), []), policy, book) for one in found]
+        )
         freshness = FreshnessReply.of(await self._parts.ledger.freshness())
         return UnpricedReply(since_at=print_moment(since_ms), data=rows, freshness=freshness)
 
@@ -325,15 +361,19 @@ def _coverage(one: UsedModel, policy: Policy | None, book: PriceBook) -> Coverag
     )
 
 
-def _unpriced(one: UsedModel, policy: Policy | None, book: PriceBook) -> UnpricedRow:
+def _unpriced(one: UsedModel, ends: list[UnpricedEnds], policy: Policy | None, book: PriceBook) -> UnpricedRow:
     key = _key(one, policy)
     reason = (
         why_of_calls(book, key, sheet_in_force(policy, book, key)) if one.deployment else "no deployment was planned"
     )
+    reasons: Counter[str] = Counter()
+    for end in ends:
+        reasons[why_of_ends(end, reason)] += end.attempts
     return UnpricedRow(
         model=one.model,
         deployment=one.deployment,
         reason=reason,
+        reasons=[UnpricedReason(reason=text, attempts=attempts) for text, attempts in reasons.most_common()],
         calls=one.unpriced_calls,
         first_at=print_moment(one.first_ms),
         last_at=print_moment(one.last_ms),

@@ -13,17 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.core.charge import PriceSheet
 from gateway.core.config import Policy
 from gateway.core.errors import ConfigInvalid, Conflict, StoreUnavailable
-from gateway.core.price_admin import BUNDLED, MOST_LISTED, PriceDraft, PriceSource, PriceVersion
+from gateway.core.price_admin import MOST_LISTED, PriceDraft, PriceSource, PriceVersion, SourceKind
 from gateway.desk.parts import DeskParts, PriceParts
 from gateway.desk.prices.file import NOTHING, Written, read_prices
 from gateway.pricing.book import PriceBook
 from gateway.pricing.moves import BY_REPLY, UPLIFT, Move, moves
 from gateway.pricing.sources import bundled_sources
 from gateway.pricing.vendors import EVERY_MODEL
-from gateway.pricing.versions import OpenSources, book_of, make_version
+from gateway.pricing.versions import OpenSources, book_of, imported_of, make_version, says_imported
 from gateway.routing.compile import Sheets
 from gateway.routing.plan import sheet_key
 from gateway.routing.problems import Problems, invalid
@@ -60,7 +62,8 @@ class Waiting(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What to compile the policy with. `publish`: a version to store first, as the one that follows `after`."""
+    """What to compile the policy with. `publish`: a version to store first, as the one that follows `after`; without it
+    `after` is the version that the policy is compiled by."""
 
     sheets: Sheets
     publish: PriceVersion | None
@@ -140,15 +143,24 @@ class PriceGate:
         self, written: Written, text: str, in_force: PriceVersion | None, draft: PriceDraft | None
     ) -> PriceVersion:
         """What would be in force: with a draft's sources, else with those in force; such as shipped with Faregate are
-        renewed with it."""
+        renewed with it. What was imported and is, byte for byte, what ships now counts as that."""
         shipped = self.bundled()
+        imported: tuple[SourceKind, ...] = ()
         if draft is not None:
             genai, litellm = draft.genai, draft.litellm
+            pairs = zip((genai, litellm), shipped, strict=True)
+            imported = tuple(source.kind for source, ours in pairs if source.sha256 != ours.sha256)
         elif in_force is None:
             genai, litellm = shipped
         else:
-            genai, litellm = _renewed(in_force.genai, shipped[0]), _renewed(in_force.litellm, shipped[1])
-        return make_version(genai, litellm, written.prices, text)
+            imported = imported_of(in_force)
+            genai = in_force.genai if "genai" in imported else shipped[0]
+            litellm = in_force.litellm if "litellm" in imported else shipped[1]
+        if in_force is not None and not says_imported(in_force) and imported == imported_of(in_force):
+            made = make_version(genai, litellm, written.prices, text)
+            if made.sha256 == in_force.sha256:
+                return made  # it is what an older version of Faregate has published, and says
+        return make_version(genai, litellm, msgspec.structs.replace(written.prices, imported=imported), text)
 
     def choose(
         self,
@@ -242,10 +254,6 @@ class PriceGate:
 def _confirmed(in_force: PriceVersion, policy: Policy) -> bool:
     """Whether somebody published a version, and what should have followed was cut off: the policy is older."""
     return in_force.revision > policy.revision and in_force.published_by != FILES
-
-
-def _renewed(source: PriceSource, shipped: PriceSource) -> PriceSource:
-    return shipped if source.recorded_by == BUNDLED else source
 
 
 def matters(policy: Policy | None, kind: str, move: Move) -> bool:

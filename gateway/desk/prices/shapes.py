@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from gateway.core.charge import PriceRow
-from gateway.core.price_admin import PriceDraft, PriceSource, PriceVersion
+from gateway.core.price_admin import MOST_ENDS, PriceDraft, PriceSource, PriceVersion
 from gateway.desk.moments import print_moment
 from gateway.desk.shapes import Applied, _Write
 from gateway.desk.spend.shapes import CorrectionOfAttempt, FreshnessReply, Money
@@ -135,9 +135,11 @@ def _span(start: int, end: int) -> str:
 
 
 class PendingReply(BaseModel):
-    """An announced price: shown, and in force only once it is moved under `prices` in the file."""
+    """An announced price: shown, and in force only once it is moved under `prices` in the file. `due`: its day has
+    come, so somebody should see whether the price did, too."""
 
     model: str
+    due: bool
     rows: list[RowReply]
     note: str
     line: int
@@ -360,10 +362,19 @@ class CoverageReply(BaseModel):
     data: list[CoverageRow]
 
 
+class UnpricedReason(BaseModel):
+    reason: str
+    attempts: int
+
+
 class UnpricedRow(BaseModel):
     model: str
     deployment: str
-    reason: str
+    reason: Annotated[str, Field(description="Of its model, as things are now.")]
+    reasons: Annotated[
+        list[UnpricedReason],
+        Field(description=f"Of its newest attempts (up to {MOST_ENDS} of all models), as it was; corrected ones not."),
+    ]
     calls: int
     first_at: Annotated[str, Field(description="The hour of the first.")]
     last_at: Annotated[str, Field(description="The hour of the last.")]

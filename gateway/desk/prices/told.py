@@ -10,6 +10,7 @@ from gateway.core.charge import PriceRow, PriceSheet
 from gateway.core.config import Policy
 from gateway.core.errors import NotFound
 from gateway.core.money import PICO_PER_NANO
+from gateway.core.price_admin import UnpricedEnds
 from gateway.core.queries import AttemptRow, CallRow
 from gateway.desk.moments import print_moment
 from gateway.desk.prices.file import FALLBACK_SOURCE, Pending, Written
@@ -29,6 +30,7 @@ from gateway.desk.spend.shapes import CorrectionOfAttempt, Money, percent_of
 from gateway.pricing.book import PriceBook
 from gateway.pricing.moves import opinions_differ
 from gateway.pricing.reported import gap_ppm, is_gap
+from gateway.pricing.rows import NO_REGIONS, STANDARD_WORDS
 from gateway.pricing.vendors import EVERY_MODEL
 from gateway.pricing.written import print_amount
 from gateway.routing.plan import sheet_key
@@ -74,6 +76,17 @@ def why_of_calls(book: PriceBook, key: str, sheet: PriceSheet | None) -> str:
     return f"it has no price: {reason}" if state == "unpriced" else f"{_PRICED_NOW}; or {_NO_ROW}"
 
 
+def why_of_ends(ends: UnpricedEnds, why: str) -> str:
+    """Why attempts are unpriced, as the ledger has it. `why` is what is known of their model."""
+    if ends.missing:
+        return f"there was no rate for {', '.join(ends.missing)}"
+    if ends.tier not in STANDARD_WORDS:
+        return f"there was no row of the tier {ends.tier} that was served, or the model had none at all"
+    if ends.region not in NO_REGIONS:
+        return f"there was no factor for {ends.region}, where it was computed, or the model had no price at all"
+    return why
+
+
 def divergences(book: PriceBook, keys: Iterable[str], in_use: frozenset[str]) -> list[OpinionReply]:
     """The plain rates of which the two sources differ by more than 1 %."""
     found = []
@@ -95,14 +108,24 @@ def divergences(book: PriceBook, keys: Iterable[str], in_use: frozenset[str]) ->
     return found
 
 
-def pending_reply(one: Pending) -> PendingReply:
+def pending_reply(one: Pending, now_ms: int) -> PendingReply:
     return PendingReply(
-        model=f"{one.kind}/{one.model}", rows=[RowReply.of(row) for row in one.rows], note=one.note, line=one.line
+        model=f"{one.kind}/{one.model}",
+        due=any(row.from_ms <= now_ms for row in one.rows),
+        rows=[RowReply.of(row) for row in one.rows],
+        note=one.note,
+        line=one.line,
     )
 
 
 def explain_model(
-    key: str, sheet: PriceSheet | None, book: PriceBook, written: Written, version: int, in_use: frozenset[str]
+    key: str,
+    sheet: PriceSheet | None,
+    book: PriceBook,
+    written: Written,
+    version: int,
+    in_use: frozenset[str],
+    now_ms: int,
 ) -> ExplainModelReply:
     """`sheet` is what is in force, `book` the book that says why, `written` the file as it is now."""
     kind, _, model = key.partition("/")
@@ -120,7 +143,7 @@ def explain_model(
         max_output_tokens=0 if sheet is None else sheet.max_output_tokens,
         unbounded="" if sheet is None else sheet.unbounded,
         agreements=[AgreementReply.of(one) for one in written.prices.agreements if one.is_for(kind, model)],
-        pending=[pending_reply(one) for one in written.pending if (one.kind, one.model) == (kind, model)],
+        pending=[pending_reply(one, now_ms) for one in written.pending if (one.kind, one.model) == (kind, model)],
         divergences=divergences(book, [key], in_use),
     )
 

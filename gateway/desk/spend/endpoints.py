@@ -10,10 +10,17 @@ from gateway.core.caller import KeyRecord, Permission, Role, team_scope
 from gateway.core.errors import BadRequest, NotFound
 from gateway.core.ids import CALL, parse_id, time_of
 from gateway.core.limits import Limit, Unit, WindowKind
-from gateway.core.queries import SPEND_DIMENSIONS, QueryScope, SpendRow
+from gateway.core.queries import (
+    BESIDE_VALUES,
+    SPEND_DIMENSIONS,
+    TAG_PREFIX,
+    QueryScope,
+    SpendRow,
+    is_value_dimension,
+)
 from gateway.desk.errors import NotRecordedYet
 from gateway.desk.guard import Asker, Row
-from gateway.desk.limits.explain import Asked, explain
+from gateway.desk.limits.explain import Asked, explain, present_policy
 from gateway.desk.moments import DAY_MS, day_start_ms, month_start_ms, next_month_ms, parse_moment_ms, print_moment
 from gateway.desk.parts import DeskParts
 from gateway.desk.shapes import limit_members
@@ -36,6 +43,10 @@ _MAX_RANGE_MS = 400 * DAY_MS
 HOUR_MS = 3_600_000
 _MAX_DIMENSIONS = 4
 _MAX_ROWS = 1000
+_BY = (
+    f"Of {', '.join(SPEND_DIMENSIONS)}; one of user, session and tag:NAME (a tag of `tags: rollups`), by the day, "
+    f"beside {', '.join(BESIDE_VALUES)}."
+)
 _RECENT_MS = 30_000
 _SKEW_MS = 5_000
 
@@ -72,7 +83,7 @@ class SpendDesk:
     async def spend(
         self,
         asker: Asker,
-        by: Annotated[str, Query(max_length=100, description=f"Of {', '.join(SPEND_DIMENSIONS)}.")] = "model",
+        by: Annotated[str, Query(max_length=200, description=_BY)] = "model",
         since: Annotated[
             str, Query(max_length=40, description="`7d`, `24h`, `today`, `month`, `2026-11-01`.")
         ] = "month",
@@ -82,14 +93,17 @@ class SpendDesk:
         limit: Annotated[int, Query(ge=1, le=_MAX_ROWS)] = _MAX_ROWS,
     ) -> SpendReply:
         dimensions = _dimensions(by)
+        value = next(filter(is_value_dimension, dimensions), None)
+        await self._check_summed(value)
         now_ms = self._parts.clock.now_ms()
         from_ms, to_ms = _moment(since, now_ms, "since"), _moment(until, now_ms, "until")
         if from_ms >= to_ms:
             raise BadRequest("`since` must be before `until`.", param="since")
         if to_ms - from_ms > _MAX_RANGE_MS:
             raise BadRequest(f"At most {_MAX_RANGE_MS // DAY_MS} days can be asked for at once.", param="since")
-        # The ledger's sums are of whole hours: say which, not what was typed.
-        from_ms, to_ms = from_ms - from_ms % HOUR_MS, -(-to_ms // HOUR_MS) * HOUR_MS
+        # The ledger's sums are of whole hours, or days: say which, not what was typed.
+        step_ms = DAY_MS if value else HOUR_MS
+        from_ms, to_ms = from_ms - from_ms % step_ms, -(-to_ms // step_ms) * step_ms
         scope = QueryScope(asker.org, _team(asker, team), key)
         found = await self._ledger.spend(scope, dimensions, from_ms, to_ms, limit + 1)
         whole = await self._ledger.spend(scope, ("org",), from_ms, to_ms, 1)
@@ -105,6 +119,20 @@ class SpendDesk:
             truncated=len(found) > limit,
             freshness=FreshnessReply.of(await self._ledger.freshness()),
         )
+
+    async def _check_summed(self, dimension: str | None) -> None:
+        """Raises BadRequest for a tag that the ledger keeps no sums of."""
+        if dimension is None or not dimension.startswith(TAG_PREFIX):
+            return
+        declared = (await present_policy(self._parts)).tags.rollups
+        name = dimension.removeprefix(TAG_PREFIX)
+        if name not in declared:
+            known = ", ".join(f"{TAG_PREFIX}{one}" for one in declared) or "none yet"
+            raise BadRequest(
+                f"There are no sums of the tag {name!r}. Add it to `tags: rollups` of limits.yaml: calls from then on "
+                f"are summed by it. Tags with sums: {known}.",
+                param="by",
+            )
 
     async def call(self, asker: Asker, id: str) -> CallReply:
         raw = parse_id(CALL, id)
@@ -165,10 +193,19 @@ def _dimensions(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     known = ", ".join(SPEND_DIMENSIONS)
     for name in names:
-        if name not in SPEND_DIMENSIONS:
-            raise BadRequest(f"{name!r} is not a dimension; there are {known}.", param="by")
+        if name not in SPEND_DIMENSIONS and not is_value_dimension(name):
+            raise BadRequest(f"{name!r} is not a dimension; there are {known}, user, session and tag:NAME.", param="by")
     if not 1 <= len(names) <= _MAX_DIMENSIONS or len(set(names)) != len(names):
         raise BadRequest(f"Give one to {_MAX_DIMENSIONS} different dimensions of {known}.", param="by")
+    values = [name for name in names if is_value_dimension(name)]
+    if len(values) > 1:
+        raise BadRequest(f"{' and '.join(values)} have sums of their own, and none together: give one.", param="by")
+    beside = [name for name in names if name not in (*BESIDE_VALUES, *values)] if values else []
+    if beside:
+        raise BadRequest(
+            f"{values[0]} has sums by the day, and by {', '.join(BESIDE_VALUES)}; not by {', '.join(beside)}.",
+            param="by",
+        )
     return names
 
 
@@ -181,7 +218,7 @@ def _moment(text: str, now_ms: int, param: str) -> int:
 
 def _group(dimensions: list[str], row: SpendRow) -> SpendGroup:
     named = dict(zip(dimensions, row.group, strict=True))
-    return SpendGroup(group=named, **sums_members(row))
+    return SpendGroup(group=named, bucket=row.bucket, **sums_members(row))
 
 
 def _period(from_ms: int, resets_ms: int, rows: list[SpendRow]) -> PeriodReply:

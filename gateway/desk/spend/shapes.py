@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from gateway.core.charge import MILLION, Line
 from gateway.core.money import NANO, PICO_PER_NANO, divide_half_even, print_usd
-from gateway.core.queries import AttemptRow, CallRow, CorrectionRow, Freshness, SpendRow
+from gateway.core.queries import AttemptRow, Bucket, CallRow, CorrectionRow, Freshness, SpendRow
 from gateway.desk.limits.shapes import BudgetReply
 from gateway.desk.moments import print_moment
 from gateway.desk.shapes import LimitReply
@@ -77,7 +77,14 @@ class Sums(BaseModel):
 
 
 class SpendGroup(Sums):
-    group: dict[str, str]
+    group: Annotated[dict[str, str], Field(description="The value of each dimension of `by`.")]
+    bucket: Annotated[
+        Bucket,
+        Field(
+            description="Of a user, session or tag: `value` is one of them, `other` all that came when so many had "
+            "sums that there was no place, `none` all calls without one; both have an empty value."
+        ),
+    ] = Bucket.VALUE
 
 
 class FreshnessReply(BaseModel):
@@ -382,18 +389,7 @@ def sums_members(row: SpendRow) -> dict[str, Any]:
 
 def total_of(rows: list[SpendRow]) -> SpendRow:
     """The sum of rows, with an empty group."""
-    return SpendRow(
-        group=(),
-        calls=sum(row.calls for row in rows),
-        errors=sum(row.errors for row in rows),
-        input_tokens=sum(row.input_tokens for row in rows),
-        output_tokens=sum(row.output_tokens for row in rows),
-        effective_nusd=sum(row.effective_nusd for row in rows),
-        list_nusd=sum(row.list_nusd for row in rows),
-        estimated_nusd=sum(row.estimated_nusd for row in rows),
-        unpriced_calls=sum(row.unpriced_calls for row in rows),
-        margin_nusd=sum(row.margin_nusd for row in rows),
-        prior_list_nusd=sum(row.prior_list_nusd for row in rows),
-        prior_effective_nusd=sum(row.prior_effective_nusd for row in rows),
-        prior_margin_nusd=sum(row.prior_margin_nusd for row in rows),
-    )
+    return SpendRow((), *(sum(getattr(row, word) for row in rows) for word in _FIGURES))
+
+
+_FIGURES = [word for word in SpendRow.__struct_fields__ if word not in ("group", "bucket")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ TOKENS_MAX = 2**31 - 1
 CHOICES_MAX = 128
 NAME_CHARS_MAX = 512
 UNKNOWN_FIELDS_MAX = 16
+TAGS_MAX = 16
 
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 TokenCount = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
@@ -41,7 +42,9 @@ _EXPECTED = {
     "best_of": f"a whole number from 1 to {CHOICES_MAX} or null",
     "stream_options": "an object with include_usage true or false, or null",
     "user": "a string or null",
+    "safety_identifier": "a string or null",
     "service_tier": "a string or null",
+    "reasoning_effort": "a string or null",
     "tools": "an array of objects or null",
     "functions": "an array of objects or null",
     "modalities": "an array of strings or null",
@@ -63,6 +66,7 @@ _CACHE_WORDS = (
     b'"prompt_cache_options"',
     b'"prompt_cache_retention"',
 )
+_TAG_SEPARATOR = re.compile("[:=]")
 _ASCII_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
@@ -93,7 +97,9 @@ class _ChatHead(msgspec.Struct):
     max_completion_tokens: TokenCount | None = None
     n: ChoiceCount | None = None
     user: str | None = None
+    safety_identifier: str | None = None
     service_tier: str | None = None
+    reasoning_effort: str | None = None
     tools: list[_Tool] | None = None
     functions: list[AnyObject] | None = None
     modalities: list[str] | None = None
@@ -117,7 +123,7 @@ def read_chat_head(body: bytes) -> Head:
         usage_asked=asks_usage(head.stream_options),
         max_output_tokens=max(limits, default=None),
         choices=head.n or 1,
-        user=(head.user or "")[:NAME_CHARS_MAX],
+        user=(head.user or head.safety_identifier or "")[:NAME_CHARS_MAX],
         service_tier=(head.service_tier or "")[:64],
         messages=len(head.messages),
         tools=len(head.tools or ()) + len(head.functions or ()),
@@ -127,7 +133,29 @@ def read_chat_head(body: bytes) -> Head:
         text_bytes=len(body),
         unknown_fields=unknown_fields(members, _KNOWN),
         hosted_tools=_hosted(head.tools or (), members),
+        thinks=head.reasoning_effort not in (None, "", "none"),
+        tags=read_tags(members.get("metadata")),
     )
+
+
+class _Metadata(msgspec.Struct):
+    tags: list[str] = []
+
+
+_METADATA = msgspec.json.Decoder(_Metadata)
+
+
+def read_tags(metadata: msgspec.Raw | None) -> tuple[tuple[str, str], ...]:
+    """LiteLLM's `metadata.tags`: an array of `name:value`, `name=value`, or words alone, which are then `true`.
+    OpenAI's own metadata have texts as values, so a member of that name which is no array of texts is none."""
+    if metadata is None or b'"tags"' not in bytes(metadata):
+        return ()
+    try:
+        said = _METADATA.decode(metadata).tags[:TAGS_MAX]
+    except (ValueError, RecursionError):
+        return ()
+    pairs = [_TAG_SEPARATOR.split(tag, maxsplit=1) for tag in said]
+    return tuple([(pair[0], pair[1] if len(pair) > 1 else "true") for pair in pairs])
 
 
 def _hosted(tools: Sequence[_Tool], members: Members) -> tuple[str, ...]:
@@ -137,33 +165,33 @@ def _hosted(tools: Sequence[_Tool], members: Members) -> tuple[str, ...]:
     return tuple(dict.fromkeys(hosted))[:HOSTED_TOOLS_MAX] if hosted else ()
 
 
-def read_typed(decoder: msgspec.json.Decoder[H], body: bytes) -> H:
+def read_typed(decoder: msgspec.json.Decoder[H], body: bytes, expected: Mapping[str, str] = _EXPECTED) -> H:
     """The checked members of a body that `open_object` accepted. Raises BadRequest naming member and expectation."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise bad_member(str(error)) from error
+        raise bad_member(str(error), expected) from error
 
 
-def bad_member(complaint: str) -> BadRequest:
-    """msgspec's complaint in the caller's terms: the member as `param`, and what it must be."""
+def bad_member(complaint: str, expected: Mapping[str, str] = _EXPECTED) -> BadRequest:
+    """msgspec's complaint in the caller's terms: the member as `param`, and what it must be (by top-level member)."""
     missing = _MISSING.match(complaint)
     place = _PLACE.search(complaint)
     param = place.group(1) if place else ""
     if missing:
         param = f"{param}.{missing.group(1)}" if param else missing.group(1)
-        return BadRequest(f"{param} is missing: it must be {_expected(param)}.", param=param)
+        return BadRequest(f"{param} is missing: it must be {_expected(param, expected)}.", param=param)
     got = _GOT.search(complaint)
     seen = f", not {_KINDS.get(got.group(1), got.group(1))}" if got else ""
-    return BadRequest(f"{param} is wrong: {_top(param)} must be {_expected(param)}{seen}.", param=param)
+    return BadRequest(f"{param} is wrong: {_top(param)} must be {_expected(param, expected)}{seen}.", param=param)
 
 
 def _top(param: str) -> str:
     return re.split(r"[.\[]", param, maxsplit=1)[0]
 
 
-def _expected(param: str) -> str:
-    return _EXPECTED.get(_top(param), "of another type")
+def _expected(param: str, expected: Mapping[str, str]) -> str:
+    return expected.get(_top(param), "of another type")
 
 
 def asks_usage(options: StreamOptions | None) -> bool:

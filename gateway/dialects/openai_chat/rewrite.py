@@ -29,13 +29,16 @@ def rewritten(body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> tu
     The very same object when nothing has to change.
     """
     ask = head.stream and quirks.stream_usage and not head.usage_asked
-    if model == head.model and not ask and quirks is PLAIN:
+    if model == head.model and not ask and quirks is PLAIN and not head.tags:
         return body, ()
     members = _open_again(body)
     dropped: tuple[str, ...] = ()
     changed = False
     if quirks is not PLAIN:
         members, dropped, changed = _fitted(members, quirks)
+    if head.tags and not quirks.takes_tags and "metadata" in members:
+        _take_tags(members)
+        changed = True
     if model != head.model:
         members["model"] = raw_json(model)
         changed = True
@@ -65,6 +68,16 @@ def _open_again(body: bytes) -> Members:
     if members is None:
         raise BadRequest("The request body must be a JSON object.")
     return members
+
+
+def _take_tags(members: Members) -> None:
+    """Takes LiteLLM's tags out of the metadata, where they were meant for the gateway: providers refuse an array."""
+    metadata = open_members(members["metadata"]) or {}
+    metadata.pop("tags", None)
+    if metadata:
+        members["metadata"] = msgspec.Raw(write_members(metadata))
+    else:
+        del members["metadata"]
 
 
 def _asking(options: msgspec.Raw | None) -> msgspec.Raw:

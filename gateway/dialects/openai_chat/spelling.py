@@ -17,6 +17,8 @@ class Pattern:
     before_text: bytes
     after_text: bytes
     after_padding: bytes
+    lines: int = 2
+    """Line ends of one event, its blank line's included."""
 
     def measure(self, whole: bytes) -> tuple[int, int] | None:
         """(events, bytes of text) if `whole` is nothing but events of this pattern, else None."""
@@ -37,7 +39,7 @@ class Pattern:
                 at += len(end)
             events += 1
             size += stop - start
-        return (events, size) if whole.count(b"\n") == 2 * events else None
+        return (events, size) if whole.count(b"\n") == self.lines * events else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Spelling:
         return True
 
     def pattern_of(self, event: bytes) -> Pattern | None:
-        """What surrounds the text of a plain one-line event, if it holds exactly one non-empty text."""
+        """What surrounds the text of a plain event with one data line, if it holds exactly one non-empty text."""
         found = [at + len(opener) for opener in self.texts if (at := event.find(opener)) >= 0]
         if len(found) != 1:
             return None
@@ -76,11 +78,11 @@ class Spelling:
         before, after = event[: found[0]], event[end:]
         if end == found[0] or any(opener in after for opener in self.texts):
             return None
-        padding = after.find(self.padding)
+        padding, lines = after.find(self.padding), event.count(b"\n")
         if padding < 0:
-            return Pattern(before, after, b"")
+            return Pattern(before, after, b"", lines)
         start = padding + len(self.padding)
-        return Pattern(before, after[:start], after[_string_end(after, start) :])
+        return Pattern(before, after[:start], after[_string_end(after, start) :], lines)
 
     def text_bytes(self, data: bytes) -> int:
         """Bytes of all strings that are output text."""

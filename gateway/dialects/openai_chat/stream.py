@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.core.errors import FaregateError
 from gateway.core.quirks import PLAIN, Quirks
 from gateway.core.usage import Usage
 from gateway.dialects.counts import UsageFields, merge_usage, open_usage
 from gateway.dialects.json_body import Members, is_null, open_members, text_of, write_members
+from gateway.dialects.openai_chat.errors import stream_error
 from gateway.dialects.openai_chat.provider_errors import event_error_text, in_band_error
 from gateway.dialects.openai_chat.reply import open_objects
 from gateway.dialects.openai_chat.spelling import CHAT_TEXT, COMPLETION_TEXT, Pattern, Spelling, Spellings
@@ -95,6 +97,9 @@ class OpenAITap:
             return b""
         relayed = self._read(rest) if rest else b""
         return relayed + self._end()
+
+    def ending(self, failure: FaregateError) -> bytes:
+        return b"" if self.error else stream_error(failure)
 
     def _end(self) -> bytes:
         """What a stream that has ended without its terminal event still lacks."""

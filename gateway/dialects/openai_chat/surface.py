@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Self
+
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import FaregateError
-from gateway.core.ports import Outgoing
+from gateway.core.ports import Outgoing, StreamTap
 from gateway.core.quirks import PLAIN, ErrorFacts, Quirks
 from gateway.dialects.openai_chat import errors, provider_errors, reply, request
 from gateway.dialects.openai_chat.rewrite import output_limited, rewritten
@@ -25,10 +28,20 @@ class OpenAIEndpoint:
     spellings: Spellings = CHAT_SPELLINGS
     limit_members: tuple[str, ...] = ("max_tokens",)
     """What limits the output, the one to write where the caller wrote none first."""
+    billed = True
 
     def __init__(self, name: str, upstream_path: str) -> None:
         self.name = name
         self.upstream_path = upstream_path
+
+    def for_attempt(self, max_output_tokens: int, now_ms: int) -> Self:
+        return self
+
+    def joined(self, head: Head, headers: Mapping[str, str]) -> Head:
+        return head
+
+    def own_reply(self, head: Head) -> bytes | None:
+        return None
 
     def outgoing(self, body: bytes, head: Head, model: str, quirks: Quirks = PLAIN) -> Outgoing:
         return rewritten(body, head, model, quirks)
@@ -37,7 +50,7 @@ class OpenAIEndpoint:
         """Where the caller gives a limit, its members have the new one; else the endpoint's first name is added."""
         return output_limited(body, tokens, self.limit_members, quirks)
 
-    def tap(self, head: Head, quirks: Quirks = PLAIN) -> OpenAITap:
+    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap:
         return OpenAITap(self.spellings, head.choices, head.usage_asked, quirks)
 
     def read_error(self, status: int, body: bytes) -> ErrorFacts:

@@ -18,13 +18,28 @@ DEFAULT_IMAGE_MODEL = "gpt-image-1"
 """What the image tool uses where the reply does not say."""
 
 _FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_TOOL_DETAILS = "server_side_tool_usage_details"
+_TOOL_CALLS: dict[str, Meter] = {
+    "web_search_calls": Meter.WEB_SEARCH,
+    "x_search_calls": Meter.X_SEARCH,
+    "file_search_calls": Meter.FILE_SEARCH,
+    "document_search_calls": Meter.FILE_SEARCH,
+    "code_interpreter_calls": Meter.CODE_EXECUTION,
+}
+"""xAI's names (docs.x.ai, cost tracking). Its `mcp_calls` are free."""
 _USAGE = frozenset({
     "input_tokens", "input_tokens_details", "output_tokens", "output_tokens_details", "total_tokens",
+    "cost", "cost_details", "is_byok",  # OpenRouter
+    "cost_in_usd_ticks", "num_sources_used", "num_server_side_tools_used", _TOOL_DETAILS,  # xAI
 })  # fmt: skip
 _INPUT = frozenset({
     "cached_tokens", "cache_write_tokens", "cache_write_tokens_details", "text_tokens", "image_tokens",
+    "input_tokens_per_turn", "cached_tokens_per_turn",  # vLLM: what the sums are made of
 })  # fmt: skip
-_OUTPUT = frozenset({"reasoning_tokens", "text_tokens", "image_tokens"})
+_OUTPUT = frozenset({
+    "reasoning_tokens", "text_tokens", "image_tokens",
+    "output_tokens_per_turn", "tool_output_tokens", "tool_output_tokens_per_turn",  # vLLM
+})  # fmt: skip
 _LIVES = frozenset({"ttl_30m_tokens", "ttl_12h_tokens"})
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder()
@@ -74,7 +89,8 @@ def _read(fields: UsageFields | Fields, text: bytes, served_tier: str, reply: Fi
     counts = Counts()
     meters, reasoning = _tokens(counts, fields)
     tools = counts.part(reply, "tool_usage")
-    fees = _fees(counts, tools, objects_of(reply.get("output")))
+    told = counts.part(fields, _TOOL_DETAILS)
+    fees = _told_fees(counts, told, fields) if told else _fees(counts, tools, objects_of(reply.get("output")))
     image = _image(counts, tools)
     parts: list[UsagePart] = []
     if image:
@@ -112,6 +128,15 @@ def _tokens(counts: Counts, fields: Fields) -> tuple[dict[Meter, int], int]:
         Meter.CACHE_WRITE_12H: long,
         Meter.OUTPUT: put_out,
     }, reasoning
+
+
+def _told_fees(counts: Counts, told: Fields, fields: Fields) -> dict[Meter, int]:
+    """Calls of tools where the usage itself counts them."""
+    counts.known(told, frozenset({*_TOOL_CALLS, "mcp_calls"}), _TOOL_DETAILS)
+    found = {Meter.SOURCES: counts.count(fields, "num_sources_used")}
+    for name, meter in _TOOL_CALLS.items():
+        found[meter] = found.get(meter, 0) + counts.count(told, name)
+    return {meter: quantity for meter, quantity in found.items() if quantity}
 
 
 def _fees(counts: Counts, tools: Fields, items: Iterable[Fields]) -> dict[Meter, int]:

@@ -1,0 +1,40 @@
+"""Chat completions to be translated from and into."""
+
+from __future__ import annotations
+
+from gateway.core.neutral import Ask, Reply
+from gateway.core.usage import Usage
+from gateway.dialects.openai_chat import from_neutral, into_neutral
+from gateway.dialects.openai_chat.from_neutral_stream import ChatWriter
+from gateway.dialects.openai_chat.into_neutral_stream import ChatReader
+from gateway.dialects.translate.writing import Names
+
+
+class ChatCodec:
+    """translate's Codec."""
+
+    surface = "chat.completions"
+    upstream_headers: tuple[tuple[str, str], ...] = ()
+    tool_name_chars = from_neutral.TOOL_NAME_CHARS
+    names = {"effort": "reasoning_effort", "cache_key": "prompt_cache_key"}
+
+    def read_ask(self, body: bytes) -> Ask:
+        return into_neutral.read_ask(body)
+
+    def write_ask(self, ask: Ask, model: str, max_output_tokens: int, names: Names) -> tuple[bytes, tuple[str, ...]]:
+        return from_neutral.write_ask(ask, model, names)
+
+    def read_reply(self, body: bytes, usage: Usage | None) -> Reply:
+        return into_neutral.read_reply(body, usage)
+
+    def write_reply(self, reply: Reply, ask: Ask, created_s: int) -> bytes:
+        return from_neutral.write_reply(reply, created_s)
+
+    def reader(self) -> ChatReader:
+        return ChatReader()
+
+    def writer(self, ask: Ask, usage_asked: bool, created_s: int) -> ChatWriter:
+        return ChatWriter(usage_asked, created_s)
+
+
+CODEC = ChatCodec()

@@ -1,0 +1,63 @@
+"""`responses`: OpenAI's Responses API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.core.call import Head, ReplyFacts
+from gateway.core.errors import FaregateError
+from gateway.core.ports import StreamTap, Surface, Wire
+from gateway.core.quirks import PLAIN, Quirks
+from gateway.dialects.json_body import open_object, raw_json, write_members
+from gateway.dialects.openai_chat.surface import OpenAIEndpoint
+from gateway.dialects.openai_responses import errors, reply, request
+from gateway.dialects.openai_responses.kept import KeptResponse
+from gateway.dialects.openai_responses.sealed import Seal
+from gateway.dialects.openai_responses.stream import ResponsesTap
+
+DIALECT = "openai_responses"
+
+
+class Responses(OpenAIEndpoint):
+    """POST /responses. `seal` is how its replies name ids to one caller; without it they pass as they are."""
+
+    __slots__ = ("_seal",)
+    dialect = DIALECT
+    limit_members = ("max_output_tokens",)
+
+    def __init__(self, name: str, upstream_path: str, seal: Seal | None = None) -> None:
+        super().__init__(name, upstream_path)
+        self._seal = seal
+
+    def read_head(self, body: bytes) -> Head:
+        return request.read_responses_head(body)
+
+    def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
+        return reply.read_response(body, quirks)
+
+    def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
+        return body if self._seal is None else self._seal.sealed_reply(body)
+
+    def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap:
+        return ResponsesTap(quirks, self._seal)
+
+    def stream_error(self, error: FaregateError) -> bytes:
+        return errors.stream_error(error)
+
+    # ------------------------------------------------------------ core's StatefulSurface
+
+    def naming(self, name: Callable[[str], str]) -> Wire:
+        """This surface as a wire that says ids of responses as `name` does."""
+        return type(self)(self.name, self.upstream_path, Seal(name))
+
+    def with_previous(self, body: bytes, upstream_id: str) -> bytes:
+        """The body with the id of the response it goes on from, every other member as it came."""
+        members = open_object(body)
+        members["previous_response_id"] = raw_json(upstream_id)
+        return write_members(members)
+
+    def kept(self, upstream_id: str, path: str, named: Callable[[str], str]) -> Surface:
+        return KeptResponse(upstream_id, path, named(upstream_id), Seal(named))
+
+
+MEMBER = Responses("responses", "/responses")

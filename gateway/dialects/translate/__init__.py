@@ -1,0 +1,1 @@
+"""Translations between dialects, through the neutral forms of `core/neutral.py`."""
