@@ -63,6 +63,27 @@ BUGS = [
         "tests/flow/test_flow_own_credential.py::test_other_providers_never_see_it_and_are_paid_as_usual",
     ),
     Bug(
+        "an id of a response that every organisation can use",
+        "core/issued.py",
+        "for part in encoded]))",
+        "for part in encoded[:1]]))",
+        "tests/core/test_issued.py::test_no_other_org_can_use_it",
+    ),
+    Bug(
+        "a response in the background for the price of its prompt",
+        "flow/settle.py",
+        "bound.input_bound, bound.output_bound\n",
+        "bound.input_bound, 0\n",
+        "tests/flow/test_flow_issued.py::test_a_response_in_the_background_counts_as_all_it_may_use",
+    ),
+    Bug(
+        "the end of a broken stream of a response numbered anew",
+        "dialects/openai_responses/stream.py",
+        "        return int(found[-1]) + 1 if found else self.events\n",
+        "        return 0\n",
+        "tests/dialects/test_responses_laws.py::test_an_ending_of_our_own_is_numbered_on_and_of_the_same_response",
+    ),
+    Bug(
         "an ignored limit",
         "counters/memory.py",
         "            if spent + reserved + amount <= want.limit.amount:\n",

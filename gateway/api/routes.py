@@ -31,6 +31,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/chat/completions", "call", Permission.CALL_MODELS, "Chat completion", "chat.completions"),
     Route("POST", "/v1/completions", "call", Permission.CALL_MODELS, "Text completion", "completions"),
     Route("POST", "/v1/embeddings", "call", Permission.CALL_MODELS, "Embeddings", "embeddings"),
+    Route("POST", "/v1/moderations", "call", Permission.CALL_MODELS, "Moderation; free", "moderations"),
+    Route("POST", "/v1/images/generations", "call", Permission.CALL_MODELS, "Images", "images.generations"),
     Route("POST", "/v1/responses", "call", Permission.CALL_MODELS, "Response", "responses"),
     Route(
         "POST",

@@ -52,6 +52,8 @@ class Head(msgspec.Struct, frozen=True):
     """The reply it goes on from, which its provider keeps, as the caller names it."""
     thinks: bool = False
     """It says how much to think, and that is not nothing."""
+    base64: bool = False
+    """It wants numbers as base64 of little-endian float32, whatever its provider makes of that."""
     background: bool = False
     """Its reply comes before its answer: what it uses is not known when the reply is there."""
 

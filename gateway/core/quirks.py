@@ -64,7 +64,8 @@ class Quirks(msgspec.Struct, frozen=True):
     (before a search, a cache), so their holds do not shrink on it."""
 
     writes_marked_only: bool = False
-    """Its prompt cache is written only where a request marks it. Others may write it unasked, and bill that."""
+    """Its prompt cache is written only where a request marks it, and a usage that tells the prompt tells what of it was
+    read and written. Others may write it unasked, and bill that."""
 
     takes_tags: bool = False
     """`metadata.tags` may be an array of texts, as LiteLLM's clients send them. Others refuse that: it is taken out."""

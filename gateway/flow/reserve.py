@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.core.call import Head
 from gateway.core.errors import CallRefused, ModelUnpriced, UsageLogUnavailable
 from gateway.core.ids import make_id
-from gateway.core.limits import Unit, Want
+from gateway.core.limits import HoldKind, Unit, Want
 from gateway.core.ports import Composed, Disconnect, Wire
 from gateway.core.records import Dispatch, Hold
 from gateway.flow.abandon import Abandonable, ClientGone
@@ -132,29 +132,43 @@ def _asked(
         return _FREE, ()
     caller, head = passage.caller, composed.head
     unmarked = not target.row.quirks.writes_marked_only
-    bound = services.prices.bound(head, target.sheet, now_ms, target.provider.region, _extras(head), unmarked)
+    region = target.provider.region
+    bound = services.prices.bound(head, target.sheet, now_ms, region, _extras(head), unmarked)
+    expected = bound
+    if bound.nusd is None and head.hosted_tools:  # an estimate needs no proof of how often a tool may be called
+        expected = services.prices.bound(head, target.sheet, now_ms, region, NO_EXTRAS, unmarked)
     wants = services.wants.reserve(
         caller.key,
         now_ms,
-        bound.nusd or 0,
-        bound.tokens,
+        expected.nusd or 0,
+        expected.tokens,
         caller,
         head.user,
         target.name,
         target.deployment.id,
-        (bound.input_bound, bound.output_bound, passage.features.input_estimate, head.choices),
+        (expected.input_bound, expected.output_bound, passage.features.input_estimate, head.choices),
     )
     if pays_itself(passage, target):
         return bound, tuple([want for want in wants if want.limit.unit is not Unit.USD])
     if bound.nusd is None:
         for want in wants:
-            if want.enforced and want.limit.unit in HARD_UNITS:
-                raise ModelUnpriced(
-                    f"The cost of {target.deployment.id} cannot be bounded: {bound.reason}. This key has a hard "
-                    "budget that such a call could overrun. Use another model, or ask an operator to price this one.",
-                    param="model",
-                )
+            proven = want.limit.hold is HoldKind.BOUND or expected.nusd is None
+            if want.enforced and want.limit.unit in HARD_UNITS and proven:
+                raise _unbounded(head, target, bound, expected)
     return bound, wants
+
+
+def _unbounded(head: Head, target: Target, bound: Bound, expected: Bound) -> ModelUnpriced:
+    """A hard budget that the call could overrun, and the ways there are to make it."""
+    advice = "Use another model, or ask an operator to price this one."
+    if expected.nusd is not None:
+        tools = ", ".join(head.hosted_tools)
+        advice = f"Leave {tools} out, send max_tool_calls, or have the budget hold estimates (hold: estimate)."
+    return ModelUnpriced(
+        f"The cost of {target.deployment.id} cannot be bounded: {bound.reason}. This key has a hard budget that such a "
+        f"call could overrun. {advice}",
+        param="model" if expected.nusd is None else "tools",
+    )
 
 
 def _wire(head: Head, target: Target) -> Wire:

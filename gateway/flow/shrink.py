@@ -30,12 +30,13 @@ def may_shrink(attempt: Attempt) -> bool:
     """Whether early usage could free anything: the provider is known to tell the whole prompt first, something is held,
     and all the call may use is known by its names. Of
     several prompts in one request a provider may tell one at a time; and where a prompt is marked for a cache, first
-    what was not cached, as Anthropic counts it. Where nobody knows how long the answer can get, as of free models that
+    what was not cached, unless it is known to tell that as well (Anthropic's `message_start`). Where nobody knows how long the answer can get, as of free models that
     are in no price source, what is held is no bound, and must not become less."""
     head, sheet = attempt.composed.head, attempt.target.sheet
-    if not attempt.target.row.quirks.tells_prompt_first:
+    quirks = attempt.target.row.quirks
+    if not quirks.tells_prompt_first or (head.cache_markers and not quirks.writes_marked_only):
         return False
-    if head.unknown_fields or head.hosted_tools or head.cache_markers or head.inputs != 1:
+    if head.unknown_fields or head.hosted_tools or head.inputs != 1:
         return False
     ends = head.max_output_tokens or (sheet is not None and (sheet.max_output_tokens or sheet.context_window))
     return bool(attempt.hold.takes and ends)

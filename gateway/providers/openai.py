@@ -7,7 +7,9 @@ from gateway.providers.row import (
     COMPACT,
     COMPLETIONS,
     EMBEDDINGS,
+    IMAGES,
     INPUT_TOKENS,
+    MODERATIONS,
     OPENAI_RATE_HEADERS,
     RESPONSES,
     RETRY_HEADERS,
@@ -29,7 +31,7 @@ MEMBER = ProviderRow(
         *OPENAI_RATE_HEADERS,
     ),
     genai_prices="openai",
-    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, INPUT_TOKENS, COMPACT),
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, INPUT_TOKENS, COMPACT, MODERATIONS, IMAGES),
     keeps_responses=True,
     responses_only=(
         "gpt-*-pro*",

@@ -33,6 +33,11 @@ models:
   claude-sonnet-5: anthropic/claude-sonnet-5
 """
 
+SESSION_LOOP = tuple(
+    part for what in ("fixture", "test") for part in ("-o", f"asyncio_default_{what}_loop_scope=session")
+)
+"""LangChain keeps one HTTP client for all models, so all tests need the one event loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:
@@ -68,7 +73,14 @@ def test_standard_suite(suite: Suite, tmp_path: Path, table: ROWS) -> None:
         ):
             vendor.post("/_llmock/reset")
             (tmp_path / name).mkdir()
-            arguments = ["-c", "/dev/null", "-o", "asyncio_mode=auto", str(HERE / "python" / suite.program)]
+            arguments = [
+                "-c",
+                "/dev/null",
+                "-o",
+                "asyncio_mode=auto",
+                *SESSION_LOOP,
+                str(HERE / "python" / suite.program),
+            ]
             environment = {"SUITE_URL": url, "SUITE_KEY": key, "SUITE_RESPONSES": "1" if suite.responses else ""}
             runs[name] = run_suite("modern", arguments, environment, tmp_path / name, tmp_path)
         answered = sum(1 for one in vendor.get("/_llmock/requests")["requests"] if one["method"] == "POST")

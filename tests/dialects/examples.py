@@ -77,6 +77,8 @@ class Example:
     in_stream: Callable[[bytes], bytes] = as_data
     heartbeat: bytes = b": keep-alive\n\n"
     comment: bytes = COMMENT
+    limits: bool = True
+    """Whether a request can limit its output."""
 
 
 CHAT_REPLY = {
@@ -138,6 +140,20 @@ EXAMPLES = {
         error=ANTHROPIC_ERROR,
         in_stream=as_error_event,
         heartbeat=examples_messages.PING,
+    ),
+    "moderations": Example(
+        compact({"model": "m", "input": ["hi"]}),
+        compact({"id": "modr-1", "model": "m-1", "results": [{"flagged": False}]}),
+        b"",
+    ),
+    "images.generations": Example(
+        compact({"model": "m", "prompt": "a river", "size": "1024x1024"}),
+        compact(
+            {"created": 1, "model": "m-1", "data": [{"b64_json": "AAAA"}]}
+            | {"usage": {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}}
+        ),
+        b"",
+        limits=False,
     ),
     "responses": Example(
         RESPONSE_BODY, RESPONSE_REPLY, RESPONSE_STREAM, "completed", RESPONSE_TERMINAL, 1, in_stream=failing

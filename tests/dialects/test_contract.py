@@ -31,6 +31,8 @@ def test_every_surface_is_found_and_no_other() -> None:
         "embeddings": "/embeddings",
         "messages": "/messages",
         "messages.count_tokens": "/messages/count_tokens",
+        "images.generations": "/images/generations",
+        "moderations": "/moderations",
         "responses": "/responses",
         "responses.compact": "/responses/compact",
         "responses.input_tokens": "/responses/input_tokens",
@@ -62,7 +64,7 @@ def test_a_limit_to_the_output_is_one_that_is_read_back(surface: Surface) -> Non
     body = example(surface).body
     head = surface.read_head(body)
     limited = surface.with_output_limit(body, 64)
-    assert limited is not None or not head.output_expected
+    assert (limited is not None) == example(surface).limits or not head.output_expected
     if limited is not None and head.output_expected:
         assert surface.read_head(limited).max_output_tokens == 64
         assert surface.read_head(limited).choices == head.choices

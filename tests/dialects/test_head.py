@@ -51,6 +51,10 @@ def test_null_is_as_good_as_absent() -> None:
 
 def test_of_two_limits_the_larger_bounds() -> None:
     assert CHAT.read_head(chat(max_tokens=10, max_completion_tokens=20)).max_output_tokens == 20
+    assert CHAT.read_head(chat(max_tokens=0)).max_output_tokens is None, "the provider's to judge, and no bound"
+    limited = CHAT.with_output_limit(chat(max_tokens=0), 5)
+    assert limited is not None
+    assert json.loads(limited)["max_tokens"] == 5
 
 
 WRONG = [
@@ -64,12 +68,12 @@ WRONG = [
     ({"messages": [{}, 5]}, "messages[1]", "not a whole number"),
     ({"stream": "yes"}, "stream", "true, false or null"),
     ({"stream": 1}, "stream", "true, false or null"),
-    ({"max_tokens": 0}, "max_tokens", "from 1 to 2147483647"),
-    ({"max_tokens": 2**31}, "max_tokens", "from 1 to 2147483647"),
+    ({"max_tokens": -1}, "max_tokens", "from 0 to 2147483647"),
+    ({"max_tokens": 2**31}, "max_tokens", "from 0 to 2147483647"),
     ({"max_tokens": 10.5}, "max_tokens", "number with a fraction"),
     ({"max_tokens": "10"}, "max_tokens", "not a string"),
     ({"max_tokens": True}, "max_tokens", "not true or false"),
-    ({"max_completion_tokens": -1}, "max_completion_tokens", "from 1 to 2147483647"),
+    ({"max_completion_tokens": -1}, "max_completion_tokens", "from 0 to 2147483647"),
     ({"n": 0}, "n", "from 1 to 128"),
     ({"n": 129}, "n", "from 1 to 128"),
     ({"stream_options": []}, "stream_options", "an object"),

@@ -13,6 +13,7 @@ from dialects.examples_messages import (
     STOP,
     block_start,
     event,
+    message_delta,
     message_start,
     text,
 )
@@ -24,11 +25,13 @@ from flow.world import KEY_TEXTS, POLICY, PROVIDERS, Ended, Held, World
 from gateway.core.charge import PriceRow
 from gateway.core.errors import UpstreamLost
 from gateway.core.ids import CALL, print_id
-from gateway.core.records import AttemptEnd, Hold, Settle
+from gateway.core.records import AttemptEnd, Hold, Settle, Shrink
 
 SERVED = ("messages", "messages.count_tokens")
 KINDS = {kind: msgspec.structs.replace(row, endpoints=SERVED) for kind, row in PROVIDERS.items()}
 """As if every provider served Messages."""
+QUIRKED = {kind: msgspec.structs.replace(row, quirks=PROVIDERS["anthropic"].quirks) for kind, row in KINDS.items()}
+"""As if every provider counted as Anthropic does."""
 
 
 def ask(model: str = "fast", **more: Any) -> bytes:
@@ -169,13 +172,9 @@ def test_cache_writes_are_held_for_only_where_a_marker_asks_for_them() -> None:
     dear = (("cache_write", 3), ("cache_write_1h", 5))
     sheet = POLICY.sheets["openai/gpt-test"]
     rows = (*sheet.rows, *(PriceRow(f"row-{meter}", meter, nusd * 1000, source="demo") for meter, nusd in dear))
-    quirk = {
-        kind: msgspec.structs.replace(row, quirks=msgspec.structs.replace(row.quirks, writes_marked_only=True))
-        for kind, row in KINDS.items()
-    }
 
     async def bound_of(**more: Any) -> int:
-        world = World([Scripted((MESSAGE_REPLY,), headers=JSON)], providers=quirk)
+        world = World([Scripted((MESSAGE_REPLY,), headers=JSON)], providers=QUIRKED)
         held = world.services.configuration
         assert isinstance(held, Held)
         held.policy = msgspec.structs.replace(
@@ -197,6 +196,25 @@ def test_cache_writes_are_held_for_only_where_a_marker_asks_for_them() -> None:
         assert await bound_of(something_new=True) == 5
         assert await bound_of(headers={"anthropic-beta": "brand-new-2027-01-01"}) == 5
         assert await bound_of(headers={"anthropic-beta": "interleaved-thinking-2025-05-14"}) == 2
+
+    play(asked())
+
+
+def test_a_marked_prompt_is_held_for_as_long_as_nobody_has_counted_it() -> None:
+    """Claude Code marks every prompt: its calls must not hold a token for each byte until they end."""
+    told = {"input_tokens": 40, "cache_creation_input_tokens": 60, "cache_read_input_tokens": 900, "output_tokens": 1}
+    limit = budget(1_000_000_000)
+
+    async def asked() -> None:
+        stream = event(message_start(usage=told)) + event(block_start()) + event(text("hi"))
+        rest = event(message_delta(usage=told | {"output_tokens": 3})) + STOP
+        world = World([Scripted((stream, 5.0, rest), headers=SSE)], limits=(limit,), providers=QUIRKED)
+        marked = {"type": "text", "text": "x" * 6000, "cache_control": {"type": "ephemeral"}}
+        await world.call(ask(stream=True, system=[marked]), surface="messages")
+        (hold,), (shrink,), (end,) = world.records(Hold), world.records(Shrink), world.records(AttemptEnd)
+        assert hold.bound_nusd > 6000 * 2
+        assert end.effective_nusd <= shrink.bound_nusd <= 1000 * 2 + 50 * 10 + 10
+        assert world.spent(limit) == (end.effective_nusd, 0)
 
     play(asked())
 

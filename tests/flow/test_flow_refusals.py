@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from vault.fakes import Chance
 
@@ -22,6 +23,7 @@ from gateway.core.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from gateway.core.limits import HoldKind
 from gateway.core.records import Dispatch, Hold, Void
 from gateway.core.verdict import Verdict
 from gateway.vault.keys import generate
@@ -231,3 +233,26 @@ def test_a_rewriting_policy_changes_what_is_sent_and_recorded() -> None:
         lawful(world)
 
     play(served())
+
+
+def test_tools_at_the_provider_pass_a_budget_that_holds_estimates_and_no_proven_one() -> None:
+    """Nothing limits how often they are called: a proven bound there is none, an estimate of the tokens there is."""
+    searching = chat(tools=[{"type": "web_search"}])
+
+    async def asked(hold: HoldKind) -> tuple[int, Any]:
+        limit = msgspec.structs.replace(budget(10**9), hold=hold)
+        world = World([whole()], limits=(limit,))
+        ended = await world.call(searching)
+        if ended.status == 200:
+            (held,) = world.records(Hold)
+            assert held.takes[0].amount > 0
+            assert held.bound_nusd is None
+            assert world.spent(limit)[1] == 0
+        lawful(world)
+        return ended.status, ended.json
+
+    assert play(asked(HoldKind.ESTIMATE))[0] == 200
+    status, refused = play(asked(HoldKind.BOUND))
+    assert (status, refused["error"]["code"], refused["error"]["param"]) == (403, "model_unpriced", "tools")
+    assert "web_search" in refused["error"]["message"]
+    assert "hold: estimate" in refused["error"]["message"]

@@ -34,6 +34,9 @@ models:
   gpt-6.1-sol: openai/gpt-6.1-sol
   gpt-5: openai/gpt-5
   in-europe: openai-eu/gpt-6.1-sol
+  gpt-image-1: openai/gpt-image-1
+  text-embedding-3-small: openai/text-embedding-3-small
+  omni-moderation-latest: openai/omni-moderation-latest
 """
 
 
@@ -81,7 +84,12 @@ def told(case: dict[str, Any]) -> dict[str, Any]:
 def asked_for(server: Running, case: dict[str, Any], **more: Any) -> Any:
     """The ledger's row of a response as the case has it."""
     model = "in-europe" if case.get("context", {}).get("data_residency") else case["model"]
-    reply = server.call("POST", "/v1/responses", {"model": model, **could_cost(case), **more}, server.keys["app"])
+    return booked(server, "/v1/responses", {"model": model, **could_cost(case), **more})
+
+
+def booked(server: Running, path: str, body: dict[str, Any]) -> Any:
+    """The ledger's row of a call."""
+    reply = server.call("POST", path, body, server.keys["app"])
     assert reply.status == 200, reply.body
 
     def look() -> Any:
@@ -132,6 +140,21 @@ def test_only_ids_change_of_what_passes(responses_server: Running, pretend_opena
     wrong = onwards.replace(b"gpt-5", b"in-europe")
     refused = responses_server.call("POST", "/v1/responses", wrong, responses_server.keys["app"])
     assert (refused.status, refused.json["error"]["param"]) == (400, "previous_response_id")
+
+
+def test_images_embeddings_and_moderations_cost_what_they_cost(
+    responses_server: Running, pretend_openai: PretendAnthropic
+) -> None:
+    image, vector = (next(case for case in GOLDEN["cases"] if case["id"] == name) for name in ("G16", "G18"))
+    pretend_openai.answer(json.dumps({"created": 1, "data": [{"b64_json": "A"}], "usage": image["raw_usage"]}).encode())
+    row = booked(responses_server, "/v1/images/generations", {"model": image["model"], "prompt": "a river"})
+    check(row, image)
+    rows = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+    pretend_openai.answer(json.dumps({"data": rows, "model": "x", "usage": vector["raw_usage"]}).encode())
+    check(booked(responses_server, "/v1/embeddings", {"model": vector["model"], "input": "a " * 8000}), vector)
+    pretend_openai.answer(b'{"id":"modr-1","model":"omni-moderation-latest","results":[{"flagged":false}]}')
+    row = booked(responses_server, "/v1/moderations", {"input": "a river"})
+    assert (row["outcome"], row["cost"]["nano_usd"], row["cost"]["state"]) == ("ok", 0, "priced")
 
 
 def test_the_ledger_of_golden_responses_adds_up(responses_server: Running, pretend_openai: PretendAnthropic) -> None:

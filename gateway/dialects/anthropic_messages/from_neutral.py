@@ -58,6 +58,18 @@ _USUAL_TIERS = frozenset({"", "auto", "default"})
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _ENCODER = msgspec.json.Encoder()
 
+UNSAID = {
+    "temperature": "with thinking, and by models since 4.7, which take none; above 1 it is sent as 1",
+    "top_p": "as temperature; beside temperature by models since 4.1",
+    "top_k": "as temperature",
+    "effort": "where a tool is demanded, the last turn called tools without sealed thinking, the model cannot think, "
+    "or the limit on the answer leaves no room to",
+    "verbosity": "always",
+    "cache_key": "always: prompt caches are asked for by markers",
+    "service_tier": "always, unless it is auto or default",
+}
+"""Neutral members that are left out, and when."""
+
 FINISHES = {
     Finish.STOP: "end_turn",
     Finish.STOP_SEQUENCE: "stop_sequence",

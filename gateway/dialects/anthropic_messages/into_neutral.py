@@ -33,7 +33,7 @@ from gateway.dialects.translate.seals import ANTHROPIC, from_signature
 
 SAID_ELSEWHERE = frozenset({
     "model", "messages", "max_tokens", "stream", "system", "temperature", "top_p", "top_k", "stop_sequences", "tools",
-    "tool_choice", "thinking", "output_config", "metadata", "service_tier", "cache_control",
+    "tool_choice", "thinking", "output_config", "output_format", "metadata", "service_tier", "cache_control",
 })  # fmt: skip
 """`cache_control` at the top asks for a cache of Anthropic's; other providers cache by themselves."""
 ESSENTIAL = frozenset({"mcp_servers", "container", "inference_geo"})
@@ -106,6 +106,7 @@ class _Body(msgspec.Struct):
     tool_choice: _Choice | None = None
     thinking: _Thinking | None = None
     output_config: _Output | None = None
+    output_format: _OutputFormat | None = None
     metadata: _Metadata | None = None
     service_tier: str | None = None
 
@@ -161,7 +162,7 @@ def read_ask(body: bytes) -> Ask:
         tools=tools,
         tool_choice=_choice(choice),
         parallel_tools=parallel,
-        format=_format(output),
+        format=_format(output.format if output is not None and output.format is not None else given.output_format),
         effort="none" if thinking is not None and thinking.type == "disabled" else _effort(output),
         thinking_tokens=thinking.budget_tokens if thinking is not None and thinking.type == "enabled" else None,
         user=((given.metadata.user_id if given.metadata else None) or "")[:NAME_CHARS_MAX],
@@ -290,10 +291,11 @@ def _choice(given: _Choice | None) -> ToolChoice | None:
     raise BadRequest("tool_choice.type must be auto, any, tool or none.", param="tool_choice")
 
 
-def _format(output: _Output | None) -> Format | None:
-    if output is None or output.format is None or is_null(output.format.schema):
+def _format(asked: _OutputFormat | None) -> Format | None:
+    """`output_format` is the beta's name of what is `output_config.format` now."""
+    if asked is None or is_null(asked.schema):
         return None
-    return Format(output.format.schema, "answer", strict=True)
+    return Format(asked.schema, "answer", strict=True)
 
 
 class _Reply(msgspec.Struct):

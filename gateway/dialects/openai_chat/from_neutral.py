@@ -42,6 +42,9 @@ _THINKERS = re.compile(
 _EFFORTS_BY_TOKENS = ((2048, "low"), (12_000, "medium"))
 _USUAL_TIERS = frozenset({"", "auto", "default"})
 
+UNSAID = {"top_k": "always", "effort": "by models that do not reason"}
+"""Neutral members that are left out, and when."""
+
 FINISHES = {
     Finish.STOP: "stop",
     Finish.STOP_SEQUENCE: "stop",

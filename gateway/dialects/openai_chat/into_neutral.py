@@ -141,7 +141,7 @@ def read_ask(body: bytes) -> Ask:
         given = _BODY.decode(body)
     except msgspec.ValidationError as error:
         raise bad_member(str(error)) from error
-    limits = [limit for limit in (given.max_completion_tokens, given.max_tokens) if limit is not None]
+    limits = [limit for limit in (given.max_completion_tokens, given.max_tokens) if limit]
     lost = list(lost_members(members, SAID_ELSEWHERE))
     tools, hosted = _tools(given)
     turns = tuple(_turns(given.messages, lost))

@@ -19,12 +19,14 @@ UNKNOWN_FIELDS_MAX = 16
 TAGS_MAX = 16
 
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)]
-TokenCount = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+"""Of a limit 0 is the provider's to judge; for a bound it says nothing."""
 ChoiceCount = Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)]
+TriesCount = Annotated[int, msgspec.Meta(ge=0, le=CHOICES_MAX)]
 
 H = TypeVar("H")
 
-_KNOWN = frozenset({
+KNOWN = frozenset({
     "messages", "model", "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
     "max_completion_tokens", "max_tokens", "metadata", "modalities", "moderation", "n", "parallel_tool_calls",
     "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
@@ -36,10 +38,10 @@ _EXPECTED = {
     "model": f"a non-empty string of at most {NAME_CHARS_MAX} characters",
     "messages": "a non-empty array of objects",
     "stream": "true, false or null",
-    "max_tokens": f"a whole number from 1 to {TOKENS_MAX} or null",
-    "max_completion_tokens": f"a whole number from 1 to {TOKENS_MAX} or null",
+    "max_tokens": f"a whole number from 0 to {TOKENS_MAX} or null",
+    "max_completion_tokens": f"a whole number from 0 to {TOKENS_MAX} or null",
     "n": f"a whole number from 1 to {CHOICES_MAX} or null",
-    "best_of": f"a whole number from 1 to {CHOICES_MAX} or null",
+    "best_of": f"a whole number from 0 to {CHOICES_MAX} or null",
     "stream_options": "an object with include_usage true or false, or null",
     "user": "a string or null",
     "safety_identifier": "a string or null",
@@ -48,7 +50,7 @@ _EXPECTED = {
     "tools": "an array of objects or null",
     "functions": "an array of objects or null",
     "modalities": "an array of strings or null",
-    "dimensions": f"a whole number from 1 to {TOKENS_MAX} or null",
+    "dimensions": f"a whole number from 0 to {TOKENS_MAX} or null",
     "encoding_format": "a string or null",
     "input": "a string, an array of strings, an array of token numbers, or an array of such arrays",
     "prompt": "a string, an array of strings, an array of token numbers, or an array of such arrays",
@@ -116,7 +118,7 @@ def read_chat_head(body: bytes) -> Head:
     media = count_media(names)
     audio = "audio" in (head.modalities or ()) or not is_null(members.get("audio"))
     # Providers refuse both limits together; the larger one keeps the bound true if one does not.
-    limits = [limit for limit in (head.max_tokens, head.max_completion_tokens) if limit is not None]
+    limits = [limit for limit in (head.max_tokens, head.max_completion_tokens) if limit]
     return Head(
         model=head.model,
         stream=bool(head.stream),
@@ -131,7 +133,7 @@ def read_chat_head(body: bytes) -> Head:
         audio=audio or (media > 0 and (b'"input_audio"' in names or b'"audio_url"' in names)),
         cache_markers=has_cache_markers(names),
         text_bytes=len(body),
-        unknown_fields=unknown_fields(members, _KNOWN),
+        unknown_fields=unknown_fields(members, KNOWN),
         hosted_tools=_hosted(head.tools or (), members),
         thinks=head.reasoning_effort not in (None, "", "none"),
         tags=read_tags(members.get("metadata")),

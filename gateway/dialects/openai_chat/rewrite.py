@@ -57,7 +57,7 @@ def output_limited(body: bytes, tokens: int, names: tuple[str, ...], quirks: Qui
         return None
     for name in given:
         own = members.get(name)
-        if own is None or is_null(own) or int(bytes(own)) > tokens:  # of two limits the caller's smaller one stays
+        if own is None or is_null(own) or not 0 < int(bytes(own)) <= tokens:  # the caller's smaller one stays
             members[name] = raw_json(tokens)
     return write_members(members)
 

@@ -47,6 +47,9 @@ _THINKERS = re.compile(r"(?:^|[/:_-])(?:o[1-9]|gpt-(?:[5-9]|\d\d)|gpt-oss|codex|
 _USUAL_TIERS = frozenset({"", "auto", "default"})
 _ENCODER = msgspec.json.Encoder()
 
+UNSAID = {"stop": "always", "top_k": "always", "effort": "by models that do not reason"}
+"""Neutral members that are left out, and when."""
+
 Json = dict[str, object]
 
 

@@ -33,11 +33,11 @@ from gateway.dialects.translate.seals import RESPONSES, unpack
 SAID_ELSEWHERE = frozenset({
     "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "temperature", "top_p", "tools",
     "tool_choice", "parallel_tool_calls", "text", "reasoning", "include", "user", "safety_identifier",
-    "prompt_cache_key", "service_tier", "store", "truncation", "context_management",
+    "prompt_cache_key", "service_tier", "store", "truncation", "context_management", "max_tool_calls",
 })  # fmt: skip
-"""`store` asks that the provider keeps the answer, `truncation` and `context_management` what it may do when there is
-no room: what does not happen changes no answer that is given."""
-ESSENTIAL = frozenset({"previous_response_id", "conversation", "background", "prompt", "max_tool_calls"})
+"""`max_tool_calls` counts tools at the provider, of which there are none; `store` asks that the provider keeps the
+answer, `truncation` and `context_management` what it may do when there is no room: no answer changes by them."""
+ESSENTIAL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _HARMLESS = frozenset({"compaction"})
 
@@ -126,7 +126,7 @@ def read_ask(body: bytes) -> Ask:
         model=given.model,
         turns=turns,
         stream=bool(given.stream),
-        max_output_tokens=given.max_output_tokens,
+        max_output_tokens=given.max_output_tokens or None,
         temperature=number(given.temperature),
         top_p=number(given.top_p),
         tools=tools,

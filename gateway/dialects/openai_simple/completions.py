@@ -14,6 +14,7 @@ from gateway.dialects.openai_chat.request import (
     ModelName,
     StreamOptions,
     TokenCount,
+    TriesCount,
     asks_usage,
     read_typed,
     unknown_fields,
@@ -34,7 +35,7 @@ class _CompletionHead(msgspec.Struct):
     stream_options: StreamOptions | None = None
     max_tokens: TokenCount | None = None
     n: ChoiceCount | None = None
-    best_of: ChoiceCount | None = None
+    best_of: TriesCount | None = None
     user: str | None = None
 
 
@@ -57,7 +58,7 @@ class Completions(OpenAIEndpoint):
             model=head.model,
             stream=bool(head.stream),
             usage_asked=asks_usage(head.stream_options),
-            max_output_tokens=head.max_tokens,
+            max_output_tokens=head.max_tokens or None,
             choices=prompts * max(head.n or 1, head.best_of or 1),
             user=(head.user or "")[:NAME_CHARS_MAX],
             messages=prompts,
