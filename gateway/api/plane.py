@@ -40,6 +40,7 @@ from gateway.flow.services import Services
 LOG = logging.getLogger("faregate.api")
 AnyExchange = AsgiExchange | HttpExchange
 _JSON = (b"content-type", b"application/json")
+_MESSAGES_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
 
 
 class InternalFault(FaregateError):
@@ -132,7 +133,7 @@ class DataPlane:
 
     def _spoken(self, path: str, headers: Mapping[str, str]) -> Surface:
         """The surface whose error shape the caller's SDK reads: by path, and by header where dialects share one."""
-        if "/messages" in path or "anthropic-version" in headers:
+        if path.startswith(_MESSAGES_PATHS) or "anthropic-version" in headers:
             return self._anthropic
         return self._plain
 
@@ -166,6 +167,7 @@ class DataPlane:
         if self.draining:
             raise ServerShuttingDown("This server is shutting down. Try again.", headers={"retry-after": "1"})
         if surface is None:
+            self._identify(exchange.headers, route)
             raise NotFound("No responses are kept here.")
         action = route.path.partition("}")[2]
         asked = msgspec.convert((route.method, name, action, scope["query_string"].decode("latin-1")), Asked)

@@ -33,6 +33,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/embeddings", "call", Permission.CALL_MODELS, "Embeddings", "embeddings"),
     Route("POST", "/v1/moderations", "call", Permission.CALL_MODELS, "Moderation; free", "moderations"),
     Route("POST", "/v1/images/generations", "call", Permission.CALL_MODELS, "Images", "images.generations"),
+    Route("POST", "/v1/audio/speech", "call", Permission.CALL_MODELS, "Speech", "audio.speech"),
     Route("POST", "/v1/responses", "call", Permission.CALL_MODELS, "Response", "responses"),
     Route(
         "POST",

@@ -44,6 +44,13 @@ def spend(
     ] = "month",
     until: Annotated[str, typer.Option(metavar="TIME", help="The same; up to but not including it.")] = "now",
     team: Annotated[str | None, typer.Option(metavar="NAME", help="Of this team only.", show_default=False)] = None,
+    user: Annotated[str, typer.Option(metavar="NAME", help="Of this end user only.", show_default=False)] = "",
+    of_session: Annotated[
+        str, typer.Option("--session", metavar="NAME", help="Of this session only.", show_default=False)
+    ] = "",
+    tag: Annotated[
+        str, typer.Option(metavar="NAME=VALUE", help="Of calls with this tag only.", show_default=False)
+    ] = "",
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     org: Org = "",
@@ -52,6 +59,7 @@ def spend(
     if as_json and as_csv:
         raise Failed("--json and --csv contradict each other.", True)
     query = {"by": by, "since": since, "until": until, "team": team, "limit": _MOST_GROUPS}
+    query |= {word: value for word, value in (("user", user), ("session", of_session), ("tag", tag)) if value}
     with session(org) as client:
         reply = client.send("GET", "/admin/v1/spend", query)
     if as_json:

@@ -41,6 +41,8 @@ class Head(msgspec.Struct, frozen=True):
     """The conversation it is part of, where the body tells."""
     tags: tuple[tuple[str, str], ...] = ()
     """What the body says the call is to be booked under."""
+    hidden_tokens: int = 0
+    """The most that a provider of the dialect adds to the prompt by itself, for tools and the like that are named."""
     cache_hours: bool = True
     """With `cache_markers`: one may ask for a write that lives an hour or more."""
     tool_calls_max: int | None = None
@@ -52,6 +54,8 @@ class Head(msgspec.Struct, frozen=True):
     """The reply it goes on from, which its provider keeps, as the caller names it."""
     thinks: bool = False
     """It says how much to think, and that is not nothing."""
+    own_usage: Usage | None = None
+    """What a request uses as far as it says itself, where its reply may say nothing: characters to be read aloud."""
     base64: bool = False
     """It wants numbers as base64 of little-endian float32, whatever its provider makes of that."""
     background: bool = False

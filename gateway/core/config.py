@@ -72,6 +72,8 @@ class Deployment(msgspec.Struct, frozen=True):
     translate_to: str = ""
     """The surface in which its provider is always spoken to; empty: the caller's where the provider serves it."""
     on_unsupported: OnUnsupported = "warn"
+    max_tool_calls: int = 0
+    """Written into a request that names tools of the provider and sets no limit to their calls. 0: nothing is."""
 
 
 class ModelRoute(msgspec.Struct, frozen=True):

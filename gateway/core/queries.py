@@ -174,13 +174,21 @@ class LedgerQueries(Protocol):
     """Reads from rollups and indexed rows. Raises StoreUnavailable when SQL does not answer."""
 
     async def spend(
-        self, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int = 1000
+        self,
+        scope: QueryScope,
+        by: Sequence[str],
+        from_ms: int,
+        to_ms: int,
+        limit: int = 1000,
+        of: tuple[str, str] | None = None,
     ) -> list[SpendRow]:
         """Sums by dimensions of SPEND_DIMENSIONS over [from_ms, to_ms) at hour resolution (from rounds down, to up),
         dearest first (time groups in time order). From rollups only.
 
         One of them may be `user`, `session` or `tag:NAME`; then the others are of BESIDE_VALUES, and the resolution is
-        a day. Calls that are not summed by it are in a group of their own, so that all groups make the whole."""
+        a day. Calls that are not summed by it are in a group of their own, so that all groups make the whole.
+
+        `of` is such a dimension and one value of it: only what is summed under that, by dimensions of BESIDE_VALUES."""
         ...
 
     async def calls(

@@ -67,6 +67,10 @@ class Quirks(msgspec.Struct, frozen=True):
     """Its prompt cache is written only where a request marks it, and a usage that tells the prompt tells what of it was
     read and written. Others may write it unasked, and bill that."""
 
+    hidden_tokens: int = 0
+    """The most it adds to the prompt of a call that is translated for it, where that names tools or a format: prompts
+    of its own about those."""
+
     takes_tags: bool = False
     """`metadata.tags` may be an array of texts, as LiteLLM's clients send them. Others refuse that: it is taken out."""
 

@@ -116,6 +116,11 @@ class Wire(Protocol):
         a provider with these quirks would not be told it, so that nothing would be limited."""
         ...
 
+    def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
+        """The caller's body with a limit to the calls of tools that run at the provider, every other member as it came.
+        None where the dialect has no such member."""
+        ...
+
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         """Raises UpstreamInvalidReply when a 200's body is not the upstream surface's."""
         ...

@@ -203,7 +203,7 @@ async def _whole(
     attempt.first_token_ns = services.clock.monotonic_ns()
     wire, quirks = attempt.wire, attempt.target.row.quirks
     facts = wire.read_reply(body, quirks)
-    attempt.usage = facts.usage
+    attempt.usage = attempt.composed.head.own_usage if facts.usage is None else facts.usage
     if facts.reported_nusd is not None:
         attempt.reported_nusd = facts.reported_nusd
     attempt.model_served = facts.model_served

@@ -19,17 +19,19 @@ from gateway.flow.state import Passage, Target
 from gateway.providers.row import RESPONSES
 
 NO_IDS = IssuedIds(())
+REMEMBERED = 4096
 
 
 class Issued:
     """The surfaces whose replies name state, by name, and how that is named. By default there are none, and no state
     is gone on from."""
 
-    __slots__ = ("ids", "surfaces")
+    __slots__ = ("_bound", "ids", "surfaces")
 
     def __init__(self, ids: IssuedIds = NO_IDS, surfaces: Mapping[str, StatefulSurface] | None = None) -> None:
         self.ids = ids
         self.surfaces = dict(surfaces or {})
+        self._bound: dict[tuple[str, int], tuple[tuple[Target, ...], tuple[Target, ...]]] = {}
 
     @property
     def asked(self) -> Surface | None:
@@ -53,8 +55,8 @@ class Issued:
         return msgspec.structs.replace(composed, body=surface.with_previous(composed.body, upstream_id))
 
     def found(self, passage: Passage, name: str) -> tuple[str, str]:
-        """(the provider's id, its provider) of an id that was issued to the call's organisation, at a provider that
-        keeps responses. Raises ResponseNotFound."""
+        """(the provider's id, its provider) of an id that was issued to the call's organisation. Raises
+        ResponseNotFound."""
         found = self.ids.find(name, passage.caller.key.org, passage.policy.providers)
         if found is None:
             raise ResponseNotFound(f"Response with id {name[:100]!r} not found.")
@@ -85,12 +87,19 @@ class Issued:
                     "same provider, or send the whole input.",
                     param="previous_response_id",
                 )
-        org = passage.caller.key.org
-        return tuple(
-            [
-                msgspec.structs.replace(one, wire=surface.naming(partial(self.ids.name, org=org, provider=name)))
-                if one.wire is passage.surface and (name := one.provider.name)
-                else one
-                for one in targets
-            ]
-        )
+        key = (passage.caller.key.org, id(targets))
+        known = self._bound.get(key)
+        if known is not None and known[0] is targets:
+            return known[1]
+        made = tuple([self._naming(passage, surface, one) for one in targets])
+        if not passage.kept_at:  # a plan is the same object until the policy changes
+            if len(self._bound) >= REMEMBERED:
+                self._bound.clear()
+            self._bound[key] = (targets, made)
+        return made
+
+    def _naming(self, passage: Passage, surface: StatefulSurface, target: Target) -> Target:
+        if target.wire is not passage.surface:
+            return target
+        name = partial(self.ids.name, org=passage.caller.key.org, provider=target.provider.name)
+        return msgspec.structs.replace(target, wire=surface.naming(name))

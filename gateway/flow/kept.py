@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.core.call import Head
 from gateway.core.config import Deployment
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, ResponseNotFound
 from gateway.core.ports import Composed, Exchange
 from gateway.flow.admit import admit
 from gateway.flow.answer import WholeAnswer
@@ -49,7 +49,10 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
     def _target(self, passage: Passage, services: Services) -> Target:
         upstream_id, name = services.issued.found(passage, self.name)
         provider = passage.policy.providers[name]
+        row = services.providers[provider.kind]
+        if not row.keeps_responses:
+            raise ResponseNotFound(f"Response with id {self.name[:100]!r} is not kept: its provider keeps none.")
         path = self.action + (f"?{self.query}" if self.query else "")
         wire = services.issued.kept(passage, name, upstream_id, path)
         deployment = Deployment(f"{name}/*", name, "*")
-        return Target(deployment, provider, services.providers[provider.kind], wire, None, "", self.method)
+        return Target(deployment, provider, row, wire, None, "", self.method)

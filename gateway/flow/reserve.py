@@ -7,6 +7,8 @@ goes on with less output instead (`cap`), or on another model (`downgrade`).
 
 from __future__ import annotations
 
+import msgspec
+
 from gateway.core.call import Head
 from gateway.core.errors import CallRefused, ModelUnpriced, UsageLogUnavailable
 from gateway.core.ids import make_id
@@ -19,6 +21,7 @@ from gateway.flow.cap import Cap, caps_in_the_way, downgrades_in_the_way
 from gateway.flow.own_credential import pays_itself
 from gateway.flow.services import HARD_UNITS, Services
 from gateway.flow.state import Attempt, Passage, Target
+from gateway.flow.tools import tools_limited
 from gateway.ledger import callers_own
 from gateway.limits.refusal import refusal_for
 from gateway.pricing.bound import NO_EXTRAS, Bound, Extras
@@ -71,6 +74,8 @@ async def reserve(
     if disconnect.gone:
         raise ClientGone
     now_ms = services.clock.now_ms()
+    if target.deployment.max_tool_calls:
+        composed = tools_limited(passage, composed, target)
     bound, wants = _asked(passage, services, composed, target, now_ms)
     if services.limits.check((*admits, *wants) if admits else wants) is None:
         return _hold(passage, services, composed, target, bound, wants, now_ms, admits)
@@ -130,8 +135,10 @@ def _asked(
     """The most the attempt can cost, and what it takes of each limit. Raises ModelUnpriced."""
     if not passage.surface.billed:
         return _FREE, ()
-    caller, head = passage.caller, composed.head
-    unmarked = not target.row.quirks.writes_marked_only
+    caller, head, quirks = passage.caller, composed.head, target.row.quirks
+    if quirks.hidden_tokens and target.wire is not passage.surface:
+        head = msgspec.structs.replace(head, hidden_tokens=quirks.hidden_tokens)
+    unmarked = not quirks.writes_marked_only
     region = target.provider.region
     bound = services.prices.bound(head, target.sheet, now_ms, region, _extras(head), unmarked)
     expected = bound
@@ -163,7 +170,10 @@ def _unbounded(head: Head, target: Target, bound: Bound, expected: Bound) -> Mod
     advice = "Use another model, or ask an operator to price this one."
     if expected.nusd is not None:
         tools = ", ".join(head.hosted_tools)
-        advice = f"Leave {tools} out, send max_tool_calls, or have the budget hold estimates (hold: estimate)."
+        advice = (
+            f"Leave {tools} out, send max_tool_calls, or have an operator set max_tool_calls for this model or let the "
+            "budget hold estimates (hold: estimate)."
+        )
     return ModelUnpriced(
         f"The cost of {target.deployment.id} cannot be bounded: {bound.reason}. This key has a hard budget that such a "
         f"call could overrun. {advice}",

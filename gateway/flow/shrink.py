@@ -28,10 +28,10 @@ PLAUSIBLE_SHARE = 8
 
 def may_shrink(attempt: Attempt) -> bool:
     """Whether early usage could free anything: the provider is known to tell the whole prompt first, something is held,
-    and all the call may use is known by its names. Of
-    several prompts in one request a provider may tell one at a time; and where a prompt is marked for a cache, first
-    what was not cached, unless it is known to tell that as well (Anthropic's `message_start`). Where nobody knows how long the answer can get, as of free models that
-    are in no price source, what is held is no bound, and must not become less."""
+    and all the call may use is known by its names. Of several prompts in one request a provider may tell one at a time;
+    and where a prompt is marked for a cache, first what was not cached, unless it is known to tell that as well
+    (Anthropic's `message_start`). Where nobody knows how long the answer can get, as of free models that are in no
+    price source, what is held is no bound, and must not become less."""
     head, sheet = attempt.composed.head, attempt.target.sheet
     quirks = attempt.target.row.quirks
     if not quirks.tells_prompt_first or (head.cache_markers and not quirks.writes_marked_only):

@@ -83,14 +83,14 @@ def hold_bound(
     """
     if sheet is None:
         output = 0 if head.max_output_tokens is None or not head.output_expected else head.max_output_tokens
-        input_bound = 0 if head.media or head.audio else head.text_bytes + TEMPLATE_TOKENS
+        input_bound = 0 if head.media or head.audio else head.text_bytes + TEMPLATE_TOKENS + head.hidden_tokens
         return Bound(None, input_bound, output * max(1, head.choices), "it has no price")
     window = sheet.context_window
     media = head.media > 0 or head.audio
     if media or (extras is not NO_EXTRAS and extras.runs != 1):
         input_bound = window * (extras.runs or 1)
     else:
-        input_bound = head.text_bytes + TEMPLATE_TOKENS
+        input_bound = head.text_bytes + TEMPLATE_TOKENS + head.hidden_tokens
         if window and window * head.inputs < input_bound:
             input_bound = window * head.inputs
     output_bound = 0
@@ -152,7 +152,7 @@ def _reason(
         if (head.media or head.audio or runs != 1) and not sheet.context_window:
             what = "images and audio" if runs == 1 else "what tools find"
             return f"it has no known context window, which bounds {what}"
-        if sizes.reason:
+        if sizes.reason and (found.output or not found.counted):  # sound billed by the character has no output tokens
             return sizes.reason
     if found.reason:
         return found.reason

@@ -2,8 +2,9 @@
 
 Its request id is `request-id`; the headers about rate limits (docs.claude.com, rate limits) are those of the gateway's
 account. A prompt is cached only where a request marks it, and `message_start` tells the whole prompt. What a closed
-connection is billed is nowhere in its documentation: like everybody in the field (money reference §1.3) we take it
-that generation ends with the connection, and book what came by then as an estimate.
+connection is billed is nowhere in its documentation: like everybody in the field we take it that generation ends with
+the connection, and book what came by then as an estimate. Its prompts about tools and about the format of an answer
+have less than 1024 tokens each (docs.claude.com, tool use pricing).
 """
 
 from __future__ import annotations
@@ -29,5 +30,5 @@ MEMBER = ProviderRow(
     dialect_prefixes=("anthropic-",),
     genai_prices="anthropic",
     endpoints=(MESSAGES, COUNT_TOKENS),
-    quirks=Quirks(tells_prompt_first=True, writes_marked_only=True),
+    quirks=Quirks(tells_prompt_first=True, writes_marked_only=True, hidden_tokens=2048),
 )

@@ -13,6 +13,7 @@ from gateway.providers.row import (
     OPENAI_RATE_HEADERS,
     RESPONSES,
     RETRY_HEADERS,
+    SPEECH,
     UPSTREAM_ID,
     ProviderRow,
 )
@@ -31,7 +32,7 @@ MEMBER = ProviderRow(
         *OPENAI_RATE_HEADERS,
     ),
     genai_prices="openai",
-    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, INPUT_TOKENS, COMPACT, MODERATIONS, IMAGES),
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, INPUT_TOKENS, COMPACT, MODERATIONS, IMAGES, SPEECH),
     keeps_responses=True,
     responses_only=(
         "gpt-*-pro*",

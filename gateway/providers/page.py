@@ -114,6 +114,8 @@ def _quirks(quirks: Quirks) -> list[str]:
         said.append("a stream's usage beside a choice is moved into an event of its own")
     if quirks.tells_prompt_first:
         said.append("a stream's first usage tells the whole prompt: holds shrink on it")
+    if quirks.hidden_tokens:
+        said.append(f"up to {quirks.hidden_tokens} tokens of its own prompts are held for in translated calls")
     if quirks.takes_tags:
         said.append("`metadata.tags` are sent on")
     if quirks.writes_marked_only:

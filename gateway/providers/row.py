@@ -14,7 +14,7 @@ from gateway.core.quirks import PLAIN, Quirks, read_amount
 HEADER_CHARS_MAX = 512
 CHAT, COMPLETIONS, EMBEDDINGS = "chat.completions", "completions", "embeddings"
 MESSAGES, COUNT_TOKENS = "messages", "messages.count_tokens"
-MODERATIONS, IMAGES = "moderations", "images.generations"
+MODERATIONS, IMAGES, SPEECH = "moderations", "images.generations", "audio.speech"
 RESPONSES, INPUT_TOKENS, COMPACT = "responses", "responses.input_tokens", "responses.compact"
 UPSTREAM_ID_NAME = "x-upstream-request-id"
 _V1 = "/v1"

@@ -200,6 +200,7 @@ def _deployment(entry: ModelEntry) -> Deployment:
         entry.priced_as,
         entry.translate_to,
         _ON_UNSUPPORTED[entry.on_unsupported],
+        entry.max_tool_calls,
     )
 
 

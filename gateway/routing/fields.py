@@ -321,6 +321,14 @@ DEPLOYMENT_FIELDS: tuple[Field, ...] = (
         "out all of them; reject: refuses the call.",
         choices=("warn", "drop", "reject"),
     ),
+    Field(
+        "max_tool_calls",
+        "Written into a Responses request that names tools of the provider (web_search) and sets no limit to their "
+        "calls: a hard budget can then hold the most they can cost.",
+        Form.COUNT,
+        low=1,
+        high=1000,
+    ),
 )
 
 SECTIONS: dict[str, str] = {

@@ -49,6 +49,7 @@ class ModelEntry(NamedTuple):
     provider_line: int
     translate_to: str = ""
     on_unsupported: str = "warn"
+    max_tool_calls: int = 0
 
 
 class AliasEntry(NamedTuple):
@@ -153,6 +154,7 @@ def _read_model(entry: Member, problems: Problems) -> ModelEntry | None:
         lines["provider"],
         str(values.get("translate_to", "")),
         str(values.get("on_unsupported", "warn")),
+        int(float(str(values.get("max_tool_calls", 0)))),
     )
     return found if _stars_fit(found, lines, problems) else None
 

@@ -141,12 +141,15 @@ class BulkInsert:
 
     async def count(self, connection: AsyncConnection, rows: Iterable[Row]) -> int:
         """Inserts `rows`; how many were written. Cheaper than `run`."""
-        tuples = list(map(self._take, rows))
+        return await self.count_tuples(connection, list(map(self._take, rows)))
+
+    async def count_tuples(self, connection: AsyncConnection, tuples: Sequence[tuple[Any, ...]]) -> int:
+        """The same of rows that are tuples in the order of the columns."""
         if not tuples:
             return 0
         if is_sqlite(connection):
             statement = f"{self._sqlite}{self._values} {self._conflict}"
-            return (await connection.exec_driver_sql(statement, tuples)).rowcount
+            return (await connection.exec_driver_sql(statement, list(tuples))).rowcount
         return (await connection.exec_driver_sql(self._postgres, _turned(tuples))).rowcount
 
 

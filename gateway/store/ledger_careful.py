@@ -65,7 +65,7 @@ class CarefulBatch:
         )
         await self._store_settles(batch.settles)
         await self._statements.add_rollups.count(self._connection, self._sums.rows())
-        await self._statements.add_values.count(self._connection, self._sums.value_rows())
+        await self._statements.add_values.count_tuples(self._connection, self._sums.value_rows())
         await self._statements.add_refusals.count(self._connection, stat_rows(batch.stats))
         await write_dead(self._connection, list(self.dead.values()))
 

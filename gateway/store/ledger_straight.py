@@ -46,7 +46,7 @@ async def store_straight(
     await add_corrections(connection, statements, batch.corrections, postings[len(batch.ends) :], owners)
     await _store_calls(connection, statements, batch, sums, grouping)
     await statements.add_rollups.count(connection, sums.rows())
-    await statements.add_values.count(connection, sums.value_rows())
+    await statements.add_values.count_tuples(connection, sums.value_rows())
     await statements.add_refusals.count(connection, stat_rows(batch.stats))
     return len(batch.settles), len(batch.ends)
 

@@ -116,7 +116,7 @@ class Grouping:
             return self._told[said]
         org, team, day_ms = said[:3]
         placed = {
-            dimension: _placed(self._places[Place(org, dimension, day_ms)], team, name(value), self._most)
+            dimension: _placed(self._places.get(Place(org, dimension, day_ms)), team, name(value), self._most)
             for dimension, value in _values_of(record, self._declared)
         }
         told = self._told[said] = json_text(placed) if placed else None
@@ -153,8 +153,11 @@ def _places_of(records: Iterable[Hold | Settle], declared: frozenset[str]) -> se
     }
 
 
-def _placed(known: Placed, team: str, value: str, most: int) -> str:
-    """The value under which one is counted: itself, or `OTHER`."""
+def _placed(known: Placed | None, team: str, value: str, most: int) -> str:
+    """The value under which one is counted: itself, or `OTHER`. `known` None: nobody has looked, as the end of a call
+    says what its beginning did not."""
+    if known is None:
+        return OTHER
     own = known.setdefault(team, set())
     if value in own:
         return value

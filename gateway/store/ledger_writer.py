@@ -187,7 +187,13 @@ class LedgerWriter:
     ) -> Grouping:
         if statements.revision < GROUPED_SINCE:
             return NO_GROUPING
-        records = [entry.record for entry in fresh if isinstance(entry.record, Hold | Settle)]
+        begun = {entry.call_id for entry in fresh if type(entry.record) is Hold}
+        # The end of a call that begins here is of the same owner, day and values.
+        records = [
+            entry.record
+            for entry in fresh
+            if isinstance(entry.record, Hold | Settle) and (type(entry.record) is Hold or entry.call_id not in begun)
+        ]
         return await self._values.grouping(connection, records, tags)
 
     async def _take_cursors(self, connection: AsyncConnection, batch: Sequence[Entry]) -> list[Entry]:

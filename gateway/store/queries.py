@@ -39,11 +39,17 @@ class SqlLedgerQueries:
         self._behind_bytes = behind_bytes
 
     async def spend(
-        self, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int = 1000
+        self,
+        scope: QueryScope,
+        by: Sequence[str],
+        from_ms: int,
+        to_ms: int,
+        limit: int = 1000,
+        of: tuple[str, str] | None = None,
     ) -> list[SpendRow]:
         """See the port. Raises BadRequest."""
         async with reading(self._engine) as connection:
-            return await spend_by(connection, scope, by, from_ms, to_ms, limit)
+            return await spend_by(connection, scope, by, from_ms, to_ms, limit, of)
 
     async def calls(
         self, scope: QueryScope, *, before_ms: int | None = None, before_id: str = "", limit: int = 50

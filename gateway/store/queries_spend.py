@@ -20,7 +20,7 @@ from gateway.core.queries import (
     is_value_dimension,
 )
 from gateway.store.engine import is_sqlite
-from gateway.store.ledger_rows import HOUR_MS
+from gateway.store.ledger_rows import HOUR_MS, name
 from gateway.store.ledger_statements import CORRECTED_SINCE, GROUPED_SINCE, schema_revision
 from gateway.store.ledger_tables import ROLLUP_HOUR, ROLLUP_VALUE
 
@@ -56,19 +56,34 @@ Group = tuple[str, ...]
 
 
 async def spend_by(
-    connection: AsyncConnection, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int
+    connection: AsyncConnection,
+    scope: QueryScope,
+    by: Sequence[str],
+    from_ms: int,
+    to_ms: int,
+    limit: int,
+    of: tuple[str, str] | None = None,
 ) -> list[SpendRow]:
     """core.queries.LedgerQueries.spend. Time groups are UTC text: `2026-09-21T14:00Z`, `2026-09-21`, `2026-09`. Raises
     BadRequest."""
     values = [word for word in by if is_value_dimension(word)]
-    known = [*BESIDE_VALUES, values[0]] if values else list(SPEND_DIMENSIONS)
+    if of is not None:
+        known = list(BESIDE_VALUES)
+    else:
+        known = [*BESIDE_VALUES, values[0]] if values else list(SPEND_DIMENSIONS)
     unknown = [word for word in by if word not in known]
     if unknown:
         raise BadRequest(f"unknown dimension {unknown[0]!r}: use {', '.join(known)}", param="by")
     revision = await schema_revision(connection)
+    if (values or of) and revision < GROUPED_SINCE:
+        raise StoreUnavailable("SQL has no place for sums by user, session or tag; run: faregate db upgrade")
+    if of is not None:
+        first_ms, last_ms = _days(from_ms, to_ms)
+        query = _summed(connection, ROLLUP_VALUE, scope, by, first_ms, last_ms, _SUMS_3)
+        query = query.where(ROLLUP_VALUE.c.dimension == of[0], ROLLUP_VALUE.c.value == name(of[1]))
+        rows = (await connection.execute(query.limit(bounded(limit)))).all()
+        return [_spend_row(row, _SUMS_3, len(by)) for row in rows]
     if values:
-        if revision < GROUPED_SINCE:
-            raise StoreUnavailable("SQL has no place for sums by user, session or tag; run: faregate db upgrade")
         return await _by_value(connection, scope, values[0], by, from_ms, to_ms, limit)
     words = _SUMS_3 if revision >= CORRECTED_SINCE else _SUMS
     first_ms, last_ms = from_ms - from_ms % HOUR_MS, -(-to_ms // HOUR_MS) * HOUR_MS
@@ -88,7 +103,7 @@ async def _by_value(
 ) -> list[SpendRow]:
     """Groups of a dimension that callers choose, and beside them what the sums by the hour have and none of these."""
     others = [word for word in by if word != dimension]
-    first_ms, last_ms = from_ms - from_ms % DAY_MS, -(-to_ms // DAY_MS) * DAY_MS
+    first_ms, last_ms = _days(from_ms, to_ms)
 
     async def asked(table: Table, words: Sequence[str], most: int) -> list[SpendRow]:
         query = _summed(connection, table, scope, words, first_ms, last_ms, _SUMS_3)
@@ -112,6 +127,10 @@ async def _by_value(
     times = [index for index, word in enumerate(by) if word in _TIME_FORMATS]
     rows.sort(key=lambda row: ([row.group[index] for index in times], -row.effective_nusd, row.group))
     return rows[: bounded(limit)]
+
+
+def _days(from_ms: int, to_ms: int) -> tuple[int, int]:
+    return from_ms - from_ms % DAY_MS, -(-to_ms // DAY_MS) * DAY_MS
 
 
 def _told(row: SpendRow, bucket: Bucket) -> SpendRow:

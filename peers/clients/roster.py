@@ -7,6 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RETRIED = frozenset({0, 1})
+"""The client says which of its requests is a second try."""
+OPENAI_STEPS = (
+    *("chat", "stream", "async", "tools", "tools streamed", "json_schema", "embeddings"),
+    *("models", "errors", "retry", "budget"),
+)
+ANTHROPIC_STEPS = (
+    *("messages", "stream", "async", "beta", "tools", "tools streamed"),
+    *("models", "errors", "retry", "budget"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -27,16 +38,8 @@ def each(surfaces: tuple[str, ...], steps: tuple[str, ...]) -> tuple[str, ...]:
 
 
 CLIENTS: tuple[Client, ...] = (
-    Client(
-        "openai-python",
-        "modern",
-        "openai_sdk.py",
-        (
-            *("chat", "stream", "async", "tools", "tools streamed", "json_schema", "embeddings"),
-            *("models", "errors", "retry", "budget"),
-        ),
-        retries=frozenset({0, 1}),
-    ),
+    Client("openai-python", "modern", "openai_sdk.py", OPENAI_STEPS, RETRIED),
+    Client("openai-python-2", "older", "openai_sdk.py", OPENAI_STEPS, RETRIED),
     Client(
         "openai-js",
         "node",
@@ -45,7 +48,7 @@ CLIENTS: tuple[Client, ...] = (
             *("chat", "stream", "tools", "tools streamed", "json_schema", "embeddings"),
             *("models", "errors", "retry", "budget"),
         ),
-        retries=frozenset({0, 1}),
+        retries=RETRIED,
     ),
     Client(
         "vercel-ai-sdk",
@@ -64,22 +67,21 @@ CLIENTS: tuple[Client, ...] = (
         "openai_responses.py",
         ("create", "stream", "stream helper", "tools", "json_schema", "errors", "budget"),
     ),
+    Client("anthropic-python", "modern", "anthropic_sdk.py", ANTHROPIC_STEPS, RETRIED),
+    Client("anthropic-python-0", "older", "anthropic_sdk.py", ANTHROPIC_STEPS, RETRIED),
     Client(
-        "anthropic-python",
+        "langchain",
         "modern",
-        "anthropic_sdk.py",
-        (
-            *("messages", "stream", "async", "beta", "tools", "tools streamed"),
-            *("models", "errors", "retry", "budget"),
-        ),
-        retries=frozenset({0, 1}),
+        "langchain_client.py",
+        (*each(("openai", "anthropic"), ("stream", "tools", "budget")), "schema", "embeddings"),
+        refused_calls=2,
     ),
     Client(
         "anthropic-js",
         "node",
         "anthropic_sdk.mjs",
         ("messages", "stream", "tools", "tools streamed", "models", "errors", "retry", "budget"),
-        retries=frozenset({0, 1}),
+        retries=RETRIED,
     ),
     Client(
         "pydantic-ai",

@@ -74,6 +74,9 @@ SUITES = (
             "test_responses.py",
             "responses/test_input_items.py",
             "responses/test_input_tokens.py",
+            "test_moderations.py",
+            "test_images.py",
+            "audio/test_speech.py",
         ),
     ),
     Suite(

@@ -98,7 +98,7 @@ PROOFS: tuple[Proof, ...] = (
     Proof("simulated", "simulator", "/v1", "sim-small", "sim-embed", priced=True),
 )
 
-PROVEN_ELSEWHERE = {"annex": "peers/annex"}
+PROVEN_ELSEWHERE = {"annex": "peers/annex", "anthropic": "peers/providers"}
 """Kinds whose server is a process of our own with vendors behind it; the folder holds their live proofs."""
 
 

@@ -282,3 +282,17 @@ def test_refusals_are_handed_over_as_one_record_and_counted_anew() -> None:
         assert served.plane.refusals.record(6) is None
 
     play(asked())
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/v1/messages/x", "/messages", "/v1/messages"])
+def test_errors_at_paths_of_messages_are_in_anthropics_shape(path: str) -> None:
+    async def asked() -> None:
+        told = await Served().ask("GET", path, bearer("app"))
+        said = told.json
+        assert said["type"] == "error"
+        assert said["error"]["type"] in ("not_found_error", "invalid_request_error")
+        assert said["request_id"] == told.headers["request-id"] == told.headers["x-request-id"]
+        plain = await Served().ask("GET", "/v1/chat/completions/x/messages", bearer("app"))
+        assert "code" in plain.json["error"]
+
+    play(asked())

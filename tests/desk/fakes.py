@@ -256,11 +256,20 @@ class MemoryLedger:
         return [row for row, _ in self.found if _visible(scope, row)]
 
     async def spend(
-        self, scope: QueryScope, by: Sequence[str], from_ms: int, to_ms: int, limit: int = 1000
+        self,
+        scope: QueryScope,
+        by: Sequence[str],
+        from_ms: int,
+        to_ms: int,
+        limit: int = 1000,
+        of: tuple[str, str] | None = None,
     ) -> list[SpendRow]:
         sums: dict[tuple[str, ...], SpendRow] = {}
         first, last = from_ms - from_ms % 3_600_000, -(-to_ms // 3_600_000) * 3_600_000
         for row in self._seen(scope):
+            said = {"user": row.user, "session": row.session, **{f"tag:{name}": one for name, one in row.tags.items()}}
+            if of is not None and said.get(of[0]) != of[1]:
+                continue
             if first <= row.started_ms < last and row.outcome != "running":
                 group = tuple(_dimension(row, word) for word in by)
                 sums[group] = _add(sums.get(group, SpendRow(group, 0, 0, 0, 0, 0, 0, 0, 0)), row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from fastapi import FastAPI
 
@@ -198,3 +199,36 @@ async def test_staleness_is_told(world: World, admin: Asking) -> None:
     world.ledger.fresh = Freshness(0, 123, 4)
     fresh = (await admin.get(SPEND)).json()["freshness"]
     assert fresh == {"newest_ms": None, "newest_at": None, "behind_bytes": 123, "dead_letters": 4}
+
+
+@pytest.mark.parametrize(
+    ("query", "param", "says"),
+    [
+        ({"by": "user,provider"}, "by", "not by provider"),
+        ({"by": "user,session"}, "by", "none together"),
+        ({"by": "session", "user": "ann"}, "by", "none together"),
+        ({"by": "user", "user": "ann"}, "by", "One user alone"),
+        ({"by": "hour", "user": "ann"}, "by", "not by hour"),
+        ({"by": "model", "tag": "feature"}, "tag", "feature=search"),
+        ({"by": "model", "tag": "feature=search"}, "tag", "no sums of the tag 'feature'"),
+        ({"by": "tag:feature"}, "by", "no sums of the tag 'feature'"),
+        ({"by": "model", "user": "ann", "session": "s"}, None, "give one"),
+    ],
+)
+async def test_what_callers_choose_has_sums_of_its_own(
+    filled: World, app: FastAPI, query: dict[str, str], param: str | None, says: str
+) -> None:
+    refused = await filled.asking(app, "finance").get(SPEND, **query)
+    assert (refused.status, refused.json()["error"]["param"]) == (400, param), refused.text
+    assert says in refused.json()["error"]["message"]
+
+
+async def test_spend_of_one_user_is_of_whole_days(filled: World, app: FastAPI) -> None:
+    row, attempts = filled.ledger.found[0]
+    filled.ledger.found[0] = msgspec.structs.replace(row, user="ann"), attempts
+    reply = (await filled.asking(app, "finance").get(SPEND, by="model", since="1h", user="ann")).json()
+    assert reply["from_at"].endswith("T00:00:00Z")
+    assert reply["to_at"].endswith("T00:00:00Z")
+    assert [group["calls"] for group in reply["data"]] == [reply["total"]["calls"]] == [1]
+    nobody = (await filled.asking(app, "finance").get(SPEND, by="model", user="nobody at all")).json()
+    assert (nobody["data"], nobody["total"]["calls"]) == ([], 0)

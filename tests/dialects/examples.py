@@ -79,6 +79,8 @@ class Example:
     comment: bytes = COMMENT
     limits: bool = True
     """Whether a request can limit its output."""
+    is_sound: bool = False
+    """Its reply is no JSON, and tells nothing of itself."""
 
 
 CHAT_REPLY = {
@@ -154,6 +156,9 @@ EXAMPLES = {
         ),
         b"",
         limits=False,
+    ),
+    "audio.speech": Example(
+        compact({"model": "m", "input": "a river", "voice": "alloy"}), b"ID3\x04", b"", limits=False, is_sound=True
     ),
     "responses": Example(
         RESPONSE_BODY, RESPONSE_REPLY, RESPONSE_STREAM, "completed", RESPONSE_TERMINAL, 1, in_stream=failing

@@ -31,6 +31,7 @@ MODEL = "gpt-5-test"
 """It reasons in every dialect's eyes; no Claude either, so the newest of those."""
 
 WORDS = st.text(alphabet=st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20)
+SAID = WORDS.filter(str.strip)
 NAMES = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,30}", fullmatch=True)
 IDS = st.from_regex(r"call_[a-z0-9]{1,20}", fullmatch=True)
 ARGUMENTS = st.dictionaries(NAMES, st.one_of(st.integers(-1000, 1000), WORDS), max_size=3)
@@ -127,17 +128,19 @@ def _part(opened: PartBegan, text: str, seal: PartSealed | None) -> Part:
 
 @st.composite
 def asks(draw: st.DrawFn) -> Ask:
-    """A conversation with tools, as an agent has it."""
+    """A conversation with tools, as an agent has it: every text says something, every tool that was called is there."""
     turns: list[Turn] = []
     if draw(st.booleans()):
-        turns.append(Turn("system", (Text(draw(WORDS)),)))
-    turns.append(Turn("user", (Text(draw(WORDS)),)))
+        turns.append(Turn("system", (Text(draw(SAID)),)))
+    turns.append(Turn("user", (Text(draw(SAID)),)))
     for _ in range(draw(st.integers(0, 2))):
         uses = draw(st.lists(TOOL_USES, max_size=2, unique_by=lambda use: use.id))
-        turns.append(Turn("assistant", (Text(draw(WORDS)), *uses)))
-        results = tuple([ToolResult(use.id, (Text(draw(WORDS)),)) for use in uses])
-        turns.append(Turn("user", (*results, Text(draw(WORDS)))))
-    tools = tuple([Tool(name, "does", msgspec.Raw(SCHEMA)) for name in draw(st.lists(NAMES, max_size=2, unique=True))])
+        turns.append(Turn("assistant", (Text(draw(SAID)), *uses)))
+        results = tuple([ToolResult(use.id, (Text(draw(SAID)),)) for use in uses])
+        turns.append(Turn("user", (*results, Text(draw(SAID)))))
+    called = [part.name for turn in turns for part in turn.parts if isinstance(part, ToolUse)]
+    named = dict.fromkeys([*called, *draw(st.lists(NAMES, max_size=2))])
+    tools = tuple([Tool(name, "does", msgspec.Raw(SCHEMA)) for name in named])
     modes = st.sampled_from([None, ToolChoice("auto"), ToolChoice("required"), ToolChoice("none")])
     return Ask(
         model=MODEL,

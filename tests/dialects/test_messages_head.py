@@ -126,6 +126,22 @@ def test_tools_of_the_caller_are_told_from_the_providers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "prompts"),
+    [
+        ({}, 0),
+        ({"tools": []}, 0),
+        ({"tools": [{"name": "a", "input_schema": {}}, {"type": "custom", "name": "b"}]}, 1),
+        ({"tools": [{"name": "a"}, {"type": "bash_20250124", "name": "bash"}]}, 2),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, 1),
+        ({"output_config": None}, 0),
+    ],
+)
+def test_what_the_provider_adds_to_a_prompt_is_held_for(more: Any, prompts: int) -> None:
+    """A small request with a tool has fewer bytes than the prompt about tools has tokens."""
+    assert head(**more).hidden_tokens == 1024 * prompts
+
+
+@pytest.mark.parametrize(
     ("more", "tier"),
     [
         ({}, ""),

@@ -196,6 +196,14 @@ def test_comments_unknown_events_and_strange_line_ends_pass() -> None:
     assert tap.output_bytes == len("a\u2028b".encode())
 
 
+def test_blanks_that_pad_an_event_pass_and_count_for_nothing() -> None:
+    padded = [event(text("word"))[:-3] + b" " * blanks + b"}\n\n" for blanks in (0, 7, 1, 30)]
+    for chunks in (padded, [b"".join(padded)], [one for one in padded for one in (one[:40], one[40:])]):
+        tap, relayed = read(message_start(), text("word"), *chunks)
+        assert relayed == event(message_start()) + event(text("word")) + b"".join(padded)
+        assert (tap.events, tap.output_bytes) == (6, 20)
+
+
 def test_every_kind_of_written_text_counts_and_signatures_do_not() -> None:
     signed = {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "zzzz"}}
     tap, _ = read(message_start(), thinking("abc"), signed, text("de", 1), tool_input('{"a":1}', 2))

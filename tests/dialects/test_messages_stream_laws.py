@@ -48,13 +48,14 @@ def printed(draw: st.DrawFn, named: bool = False) -> bytes:
     style = draw(st.sampled_from([{"separators": (",", ":")}, {}, {"separators": (",", ":"), "ensure_ascii": False}]))
     end = draw(st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\r"]))
     parts: list[bytes] = []
-    begun = draw(st.booleans())
+    begun, padded = draw(st.booleans()), draw(st.booleans())
     values = [message_start()] if begun else []
     values += draw(st.lists(PLAIN | PLAIN | PLAIN | OTHER, max_size=10))
     for value in values:
         data = json.dumps(value, **style).encode("utf-8", "replace")  # type: ignore[arg-type]
         name = b"" if not named and draw(st.integers(0, 9)) == 0 else b"event: " + value["type"].encode() + end
-        parts.append(name + b"data: " + data + end + end)
+        pad = b" " * (draw(st.integers(0, 6)) if padded else 0)
+        parts.append(name + b"data: " + data[:-1] + pad + data[-1:] + end + end)
     strange = [b": ping" + end + end, end, b"data: x" + end + b"data: y" + end + end, b"event: e" + end + end]
     for extra in draw(st.lists(st.sampled_from(strange) | st.binary(max_size=6), max_size=0 if named else 2)):
         parts.insert(draw(st.integers(0, len(parts))), extra)

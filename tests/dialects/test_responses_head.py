@@ -52,6 +52,10 @@ def test_null_is_as_good_as_absent_in_a_response() -> None:
     assert (head.media, head.hosted_tools, head.tool_calls_max) == (0, (), None)
 
 
+def test_a_limit_of_nothing_is_no_limit() -> None:
+    assert RESPONSES.read_head(asked(max_output_tokens=0)).max_output_tokens is None
+
+
 WRONG = [
     ({"model": 5}, "model", "non-empty string"),
     ({"model": ""}, "model", "non-empty string"),
@@ -59,7 +63,7 @@ WRONG = [
     ({"input": ["hi"]}, "input[0]", "array of objects"),
     ({"stream": "yes"}, "stream", "true, false or null"),
     ({"background": 1}, "background", "true, false or null"),
-    ({"max_output_tokens": 0}, "max_output_tokens", "from 1 to 2147483647"),
+    ({"max_output_tokens": -1}, "max_output_tokens", "from 0 to 2147483647"),
     ({"max_output_tokens": 1.5}, "max_output_tokens", "number with a fraction"),
     ({"max_tool_calls": -1}, "max_tool_calls", "from 0 to 2147483647"),
     ({"previous_response_id": 5}, "previous_response_id", "the id of a response"),
@@ -126,3 +130,12 @@ def test_members_a_provider_refuses_are_left_out_and_told() -> None:
     sent, dropped = RESPONSES.outgoing(body, RESPONSES.read_head(body), "m", Quirks(refused=("safety_identifier",)))
     assert json.loads(sent) == {"model": "m", "input": "hi", "store": True}
     assert dropped == ("safety_identifier",)
+
+
+def test_tags_for_the_gateway_are_read_and_not_sent_on() -> None:
+    body = asked(metadata={"tags": ["feature:search", "beta"], "k": "v"})
+    head = RESPONSES.read_head(body)
+    assert head.tags == (("feature", "search"), ("beta", "true"))
+    assert json.loads(RESPONSES.outgoing(body, head, "m")[0])["metadata"] == {"k": "v"}
+    plain = asked(metadata={"k": "v"})
+    assert RESPONSES.outgoing(plain, RESPONSES.read_head(plain), "m")[0] is plain

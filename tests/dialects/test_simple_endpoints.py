@@ -12,13 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialects.examples import compact
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, UpstreamInvalidReply
 from gateway.core.usage import Meter
 from gateway.dialects.discover import discover
 from gateway.dialects.openai_simple.moderations import DEFAULT_MODEL
+from gateway.pricing.book import PriceBook
+from gateway.pricing.bound import hold_bound
 
 SURFACES = discover()
-MODERATIONS, IMAGES, EMBEDDINGS = (SURFACES[name] for name in ("moderations", "images.generations", "embeddings"))
+MODERATIONS, IMAGES, EMBEDDINGS, SPEECH = (
+    SURFACES[name] for name in ("moderations", "images.generations", "embeddings", "audio.speech")
+)
 
 
 def test_a_moderation_has_a_model_of_its_own() -> None:
@@ -67,6 +71,38 @@ def test_a_wrong_request_for_images_is_refused(wrong: dict[str, Any], param: str
     with pytest.raises(BadRequest) as caught:
         IMAGES.read_head(compact({"model": "m", "prompt": "a river"} | wrong))
     assert caught.value.param == param
+
+
+def test_speech_counts_the_characters_of_its_request() -> None:
+    head = SPEECH.read_head(compact({"model": "m", "input": "Grüße 🎵", "voice": "alloy"}))
+    assert head.own_usage is not None
+    assert (head.own_usage.meters, head.output_expected) == ({Meter.CHARACTERS: 7}, True)
+    for sound in (b"ID3\x04\x00", b"\xff\xfb\x90", b"RIFF\x00", b"{\x00\x01 raw samples", b"[[[ samples"):
+        assert SPEECH.read_reply(sound).usage is None
+
+
+@pytest.mark.parametrize("body", [b"", b"<HTML>x", b"<!DOCTYPE html>", b'{"error":{"message":"no"}}', b"null", b"[1]"])
+def test_what_is_surely_no_sound_is_told(body: bytes) -> None:
+    with pytest.raises(UpstreamInvalidReply):
+        SPEECH.read_reply(body)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"), [({"input": ""}, "input"), ({"stream_format": "sse"}, "stream_format"), ({"model": 1}, "model")]
+)
+def test_a_wrong_request_for_speech_is_refused(wrong: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        SPEECH.read_head(compact({"model": "m", "input": "x", "voice": "alloy"} | wrong))
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(("model", "is_bounded"), [("tts-1", True), ("gpt-4o-mini-tts", False)])
+def test_speech_has_a_bound_where_characters_are_billed(model: str, is_bounded: bool) -> None:
+    head = SPEECH.read_head(compact({"model": model, "input": "x" * 49, "voice": "alloy"}))
+    bound = hold_bound(head, PriceBook().sheet("openai", model), 1_790_000_000_000)
+    assert (bound.nusd is not None) == is_bounded
+    if bound.nusd is not None:
+        assert 49 * 15_000 <= bound.nusd <= head.text_bytes * 15_000 + 2, "a character is at least one byte of the body"
 
 
 def embedded(body: Any, asked: str | None = "base64") -> bytes:

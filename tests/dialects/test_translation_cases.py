@@ -125,13 +125,14 @@ def test_14_thinking_comes_with_its_seal_and_goes_back_with_it() -> None:
         if one["choices"]
     ]
     (blocks,) = [delta["thinking_blocks"] for delta in deltas if "thinking_blocks" in delta]
-    assert blocks == [{"type": "thinking", "thinking": "Hm.", "signature": "SIG"}]
+    assert blocks == [{"index": 0, "type": "thinking", "thinking": "Hm.", "signature": "SIG"}]
     assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "Hm."
 
     turn = {"role": "assistant", "content": None, "tool_calls": [CALL], "thinking_blocks": blocks}
     result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
     body = asked_of_claude(USER, turn, result, tools=[LOOK], reasoning_effort="high")
-    assert body["messages"][1]["content"][0] == blocks[0], "before the tool it led to"
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "SIG"}
+    assert body["messages"][1]["content"][0] == thought, "before the tool it led to"
     assert body["thinking"] == {"type": "adaptive"}
 
 
@@ -150,7 +151,7 @@ def test_15_redacted_thinking_is_kept_and_never_shown() -> None:
     stream += [block_start(1), text("Yes.", 1), block_stop(1), message_delta()]
     relayed = tap.feed(b"".join(event(one) for one in stream) + STOP)
     deltas = [one["choices"][0]["delta"] for one in events_of(relayed) if one["choices"]]
-    assert {"thinking_blocks": [{"type": "redacted_thinking", "data": "OPAQUE"}]} in deltas
+    assert {"thinking_blocks": [{"index": 0, "type": "redacted_thinking", "data": "OPAQUE"}]} in deltas
     assert not any(delta.get("reasoning_content") for delta in deltas)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from dialects.examples_responses import USAGE, message, response
 
 from flow.fakes import Scripted
 from flow.scripts import whole
-from flow.world import INPUT_NUSD, MAX_OUTPUT, OUTPUT_NUSD, SURFACES, World
+from flow.world import INPUT_NUSD, MAX_OUTPUT, OUTPUT_NUSD, POLICY, PROVIDERS, SURFACES, World
 from gateway.core.issued import IssuedIds
 from gateway.core.limits import Limit, Unit, Window, WindowKind
 from gateway.core.ports import StatefulSurface
 from gateway.core.records import Hold
+from gateway.core.tokens import estimate_tokens
 from gateway.flow.issued import Issued
 
 IDS = IssuedIds((b"s" * 32,))
@@ -108,3 +110,40 @@ async def test_tools_at_the_provider_fit_a_hard_budget_only_with_a_limit(most: i
     else:
         (hold,) = world.records(Hold)
         assert hold.bound_nusd == 3 * 8000 * INPUT_NUSD + MAX_OUTPUT * OUTPUT_NUSD + 2
+
+
+async def test_a_route_may_limit_the_calls_of_such_tools_where_the_request_does_not() -> None:
+    limit = Limit("budget", Unit.USD, 10**12, Window(WindowKind.DAY), (("key", "*"),))
+    searching: dict[str, Any] = {"tools": [{"type": "mcp"}]}
+    route = POLICY.models["fast"]
+    (deployment,) = route.deployments
+    bounded = msgspec.structs.replace(route, deployments=(msgspec.structs.replace(deployment, max_tool_calls=2),))
+    for named, expected in ((searching, 2), ({**searching, "max_tool_calls": 1}, 1), ({}, None)):
+        world = StatefulWorld([told()], [limit])
+        vars(world.services.configuration)["policy"] = msgspec.structs.replace(
+            POLICY, models={**POLICY.models, "fast": bounded}
+        )
+        ended = await world.call(asked("fast", **named), surface="responses")
+        assert ended.status == 200
+        (sent,) = world.upstream.requests
+        assert json.loads(sent.body).get("max_tool_calls") == expected
+
+
+async def test_an_input_is_estimated_where_nobody_counts_it() -> None:
+    rows = {**PROVIDERS, "openai": msgspec.structs.replace(PROVIDERS["openai"], endpoints=("responses",))}
+    world = StatefulWorld(providers=rows)
+    ended = await world.call(asked("fast"), surface="responses.input_tokens")
+    assert ended.json == {"object": "response.input_tokens", "input_tokens": estimate_tokens(len(asked("fast")))}
+    assert (world.settle.outcome, world.settle.effective_nusd, world.settle.attempts) == ("ok", 0, 0)
+    other = StatefulWorld(providers=rows)
+    kept = asked("fast", previous_response_id=IDS.name("resp_0", "acme", "cancels"))
+    refused = await other.call(kept, surface="responses.input_tokens")
+    assert refused.status == 400, "what is kept elsewhere cannot be estimated here"
+
+
+async def test_a_count_holds_no_money_and_costs_nothing() -> None:
+    limit = Limit("budget", Unit.USD, 1, Window(WindowKind.DAY), (("key", "*"),))
+    world = StatefulWorld([whole(b'{"object":"response.input_tokens","input_tokens":12}')], [limit])
+    ended = await world.call(asked("fast"), surface="responses.input_tokens")
+    assert ended.json["input_tokens"] == 12
+    assert (world.end.state, world.end.effective_nusd, world.spent(limit)) == ("priced", 0, (0, 0))

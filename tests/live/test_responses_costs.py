@@ -37,6 +37,8 @@ models:
   gpt-image-1: openai/gpt-image-1
   text-embedding-3-small: openai/text-embedding-3-small
   omni-moderation-latest: openai/omni-moderation-latest
+  tts-1: openai/tts-1
+  gpt-4o-mini-tts: openai/gpt-4o-mini-tts
 """
 
 
@@ -155,6 +157,18 @@ def test_images_embeddings_and_moderations_cost_what_they_cost(
     pretend_openai.answer(b'{"id":"modr-1","model":"omni-moderation-latest","results":[{"flagged":false}]}')
     row = booked(responses_server, "/v1/moderations", {"input": "a river"})
     assert (row["outcome"], row["cost"]["nano_usd"], row["cost"]["state"]) == ("ok", 0, "priced")
+
+
+def test_speech_is_billed_by_the_character_or_not_priced(
+    responses_server: Running, pretend_openai: PretendAnthropic
+) -> None:
+    pretend_openai.answer(b"ID3\x04 sound", content_type="audio/mpeg")
+    asking = {"input": "x" * 1000, "voice": "alloy"}
+    reply = responses_server.call("POST", "/v1/audio/speech", asking | {"model": "tts-1"}, responses_server.keys["app"])
+    assert (reply.body, reply.headers["content-type"]) == (b"ID3\x04 sound", "audio/mpeg")
+    assert reply.headers["x-faregate-cost-usd"] == "0.015"
+    row = booked(responses_server, "/v1/audio/speech", asking | {"model": "gpt-4o-mini-tts"})
+    assert (row["outcome"], row["cost"]["state"], row["cost"]["nano_usd"]) == ("ok", "unpriced", None)
 
 
 def test_the_ledger_of_golden_responses_adds_up(responses_server: Running, pretend_openai: PretendAnthropic) -> None:

@@ -1,8 +1,8 @@
 """Every row that serves the Responses API against the bodies of its vendor: request, URL, reply, stream and error.
 
 A folder of `tests/golden/responses/` holds for one row what `providers/golden.py` says of the other endpoints. A
-stream is relayed up to its terminal event, byte for byte. The bodies of llama.cpp are recorded from a server; others are
-our own, in the shapes that the vendors document.
+stream is relayed up to its terminal event, byte for byte. The bodies of llama.cpp are recorded from a server; the
+others are our own, in the shapes that the vendors document.
 """
 
 from __future__ import annotations

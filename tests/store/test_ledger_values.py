@@ -14,6 +14,7 @@ from gateway.core.queries import Bucket, QueryScope
 from gateway.core.records import Entry
 from gateway.store import migrate
 from gateway.store.engine import is_sqlite, open_engine, reading, writing
+from gateway.store.ledger_rows import name
 from gateway.store.ledger_tables import ATTEMPT, PERIOD, PERIOD_CHAIN, ROLLUP_VALUE
 from gateway.store.ledger_values import ValuePlaces
 from gateway.store.ledger_writer import LedgerWriter
@@ -95,6 +96,36 @@ async def test_spend_is_grouped_by_tag_user_and_session_and_adds_up(ledger: Ledg
 async def test_what_is_not_summed_together_is_refused(ledger: Ledger, by: Sequence[str]) -> None:
     with pytest.raises(BadRequest, match="unknown dimension"):
         await spent(ledger, *by)
+
+
+@pytest.mark.parametrize("value", ['"', "\\\\", "a\x00b", "é😀" * 200, "=1+1", "%", "{}", " ", "null", "a\tb\n"])
+async def test_whatever_callers_write_is_a_value_and_is_proved(ledger: Ledger, value: str) -> None:
+    tags = (('odd "\\name', value),)
+    await ledger.writer.load(of(Book(), 1, 7, user=value, session=value, tags=tags), ('odd "\\name',))
+    kept = name(value)
+    for dimension in ("user", "session", 'tag:odd "\\name'):
+        assert await spent(ledger, dimension) == [(kept, "value", 1, 7)]
+        rows = await SqlLedgerQueries(ledger.engine).spend(SCOPE, ("org",), 0, at("2027-01-01"), of=(dimension, value))
+        assert [row.effective_nusd for row in rows] == [7]
+    await proved(ledger)
+
+
+async def test_spend_of_one_value_is_what_its_group_says(ledger: Ledger) -> None:
+    book = Book()
+    for number in range(12):
+        who = {"user": f"u{number % 3}", "tags": (("env", f"e{number % 2}"),), "team": f"t{number % 2}"}
+        await ledger.writer.load(of(book, number, number + 1, NOVEMBER + number % 4 * DAY, **who), TAGS)
+    queries, end_ms = SqlLedgerQueries(ledger.engine), at("2027-01-01")
+    for dimension, value in (("user", "u1"), ("tag:env", "e0")):
+        (whole,) = await queries.spend(SCOPE, ("org",), OCTOBER, end_ms, of=(dimension, value))
+        groups = {row.group[0]: row for row in await queries.spend(SCOPE, (dimension,), OCTOBER, end_ms)}
+        assert (whole.calls, whole.effective_nusd) == (groups[value].calls, groups[value].effective_nusd)
+        days = await queries.spend(SCOPE, ("day", "team"), OCTOBER, end_ms, of=(dimension, value))
+        assert sum(row.effective_nusd for row in days) == whole.effective_nusd
+    assert await queries.spend(SCOPE, ("org",), OCTOBER, end_ms, of=("user", "nobody")) == []
+    assert await queries.spend(QueryScope("rival"), ("org",), OCTOBER, end_ms, of=("user", "u1")) == []
+    with pytest.raises(BadRequest, match="unknown dimension 'provider'"):
+        await queries.spend(SCOPE, ("provider",), OCTOBER, end_ms, of=("user", "u1"))
 
 
 async def test_values_beyond_the_most_are_counted_together_and_stay_so(ledger: Ledger) -> None:

@@ -1,5 +1,5 @@
-"""Whose spending is too fast. What is usual for a key is asked of the rollups, seldom; of users and sessions, which
-rollups do not tell apart, this host remembers the dear hours itself."""
+"""Whose spending is too fast. What is usual for a key is asked of the rollups, seldom; of users and sessions, of which
+there are sums by the day only, this host remembers the dear hours itself."""
 
 from __future__ import annotations
 

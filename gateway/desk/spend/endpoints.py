@@ -12,8 +12,10 @@ from gateway.core.ids import CALL, parse_id, time_of
 from gateway.core.limits import Limit, Unit, WindowKind
 from gateway.core.queries import (
     BESIDE_VALUES,
+    SESSION,
     SPEND_DIMENSIONS,
     TAG_PREFIX,
+    USER,
     QueryScope,
     SpendRow,
     is_value_dimension,
@@ -90,11 +92,15 @@ class SpendDesk:
         until: Annotated[str, Query(max_length=40)] = "now",
         team: Annotated[str | None, Query(max_length=128)] = None,
         key: Annotated[str | None, Query(max_length=64)] = None,
+        user: Annotated[str, Query(max_length=256, description="Of this end user only.")] = "",
+        session: Annotated[str, Query(max_length=256, description="Of this session only.")] = "",
+        tag: Annotated[str, Query(max_length=400, description="Of calls with this tag only: `feature=search`.")] = "",
         limit: Annotated[int, Query(ge=1, le=_MAX_ROWS)] = _MAX_ROWS,
     ) -> SpendReply:
-        dimensions = _dimensions(by)
-        value = next(filter(is_value_dimension, dimensions), None)
-        await self._check_summed(value)
+        of = _one_value(user, session, tag)
+        dimensions = _dimensions(by, of)
+        value = next(filter(is_value_dimension, dimensions), None) if of is None else of[0]
+        await self._check_summed(value, "by" if of is None else "tag")
         now_ms = self._parts.clock.now_ms()
         from_ms, to_ms = _moment(since, now_ms, "since"), _moment(until, now_ms, "until")
         if from_ms >= to_ms:
@@ -105,8 +111,8 @@ class SpendDesk:
         step_ms = DAY_MS if value else HOUR_MS
         from_ms, to_ms = from_ms - from_ms % step_ms, -(-to_ms // step_ms) * step_ms
         scope = QueryScope(asker.org, _team(asker, team), key)
-        found = await self._ledger.spend(scope, dimensions, from_ms, to_ms, limit + 1)
-        whole = await self._ledger.spend(scope, ("org",), from_ms, to_ms, 1)
+        found = await self._ledger.spend(scope, dimensions, from_ms, to_ms, limit + 1, of)
+        whole = await self._ledger.spend(scope, ("org",), from_ms, to_ms, 1, of)
         rows = found[:limit]
         return SpendReply(
             by=dimensions,
@@ -120,7 +126,7 @@ class SpendDesk:
             freshness=FreshnessReply.of(await self._ledger.freshness()),
         )
 
-    async def _check_summed(self, dimension: str | None) -> None:
+    async def _check_summed(self, dimension: str | None, param: str) -> None:
         """Raises BadRequest for a tag that the ledger keeps no sums of."""
         if dimension is None or not dimension.startswith(TAG_PREFIX):
             return
@@ -131,7 +137,7 @@ class SpendDesk:
             raise BadRequest(
                 f"There are no sums of the tag {name!r}. Add it to `tags: rollups` of limits.yaml: calls from then on "
                 f"are summed by it. Tags with sums: {known}.",
-                param="by",
+                param=param,
             )
 
     async def call(self, asker: Asker, id: str) -> CallReply:
@@ -189,7 +195,22 @@ def _team(asker: KeyRecord, asked: str | None) -> str | None:
     return asked if own is None else own
 
 
-def _dimensions(text: str) -> list[str]:
+def _one_value(user: str, session: str, tag: str) -> tuple[str, str] | None:
+    """The value that callers chose of which sums are wanted, with its dimension; None: of none in particular."""
+    name, equals, value = tag.partition("=")
+    if tag and not (name.strip() and equals and value.strip()):
+        raise BadRequest("Write a tag like feature=search.", param="tag")
+    asked = [
+        (dimension, one)
+        for dimension, one in ((USER, user), (SESSION, session), (f"{TAG_PREFIX}{name.strip()}", value.strip()))
+        if one
+    ]
+    if len(asked) > 1:
+        raise BadRequest("Users, sessions and tags have sums of their own, and none together: give one.")
+    return asked[0] if asked else None
+
+
+def _dimensions(text: str, of: tuple[str, str] | None) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     known = ", ".join(SPEND_DIMENSIONS)
     for name in names:
@@ -200,10 +221,15 @@ def _dimensions(text: str) -> list[str]:
     values = [name for name in names if is_value_dimension(name)]
     if len(values) > 1:
         raise BadRequest(f"{' and '.join(values)} have sums of their own, and none together: give one.", param="by")
-    beside = [name for name in names if name not in (*BESIDE_VALUES, *values)] if values else []
+    if of is not None and values == [of[0]]:
+        raise BadRequest(f"One {of[0]} alone is asked for: group it by something else.", param="by")
+    if of is not None and values:
+        raise BadRequest(f"{of[0]} and {values[0]} have sums of their own, and none together: give one.", param="by")
+    summed = of[0] if of is not None else values[0] if values else ""
+    beside = [name for name in names if name not in (*BESIDE_VALUES, *values)] if summed else []
     if beside:
         raise BadRequest(
-            f"{values[0]} has sums by the day, and by {', '.join(BESIDE_VALUES)}; not by {', '.join(beside)}.",
+            f"{summed} has sums by the day, and by {', '.join(BESIDE_VALUES)}; not by {', '.join(beside)}.",
             param="by",
         )
     return names

@@ -7,8 +7,6 @@ structured outputs and vision, as of November 2026.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -17,7 +15,6 @@ from gateway.core.neutral import (
     Ask,
     Finish,
     Format,
-    Media,
     Part,
     Refusal,
     Reply,
@@ -25,26 +22,24 @@ from gateway.core.neutral import (
     Thinking,
     Tool,
     ToolChoice,
-    ToolResult,
     ToolUse,
     Turn,
 )
 from gateway.core.usage import Meter, Usage
+from gateway.dialects.anthropic_messages.from_neutral_turns import DIALECT, marked, messages_of, text_block
 from gateway.dialects.anthropic_messages.models import Abilities, abilities_of
+from gateway.dialects.translate.schemas import EMPTY_OBJECT, arguments_schema, closed
 from gateway.dialects.translate.seals import ANTHROPIC, block_of
 from gateway.dialects.translate.writing import (
     Names,
     arguments_object,
-    arguments_schema,
-    closed,
     fitting_id,
+    leading_system,
     opaque_user,
     refuse_choices,
     refuse_essential,
-    refuse_media,
 )
 
-DIALECT = "Anthropic Messages"
 JSON_TOOL = "answer_in_json"
 """A tool whose arguments are the answer, for models that take no schema for their text."""
 TOOL_NAME_CHARS = 128
@@ -55,7 +50,6 @@ _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _NO_EFFORT = frozenset({"", "none"})
 _USUAL_TIERS = frozenset({"", "auto", "default"})
-_IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _ENCODER = msgspec.json.Encoder()
 
 UNSAID = {
@@ -90,15 +84,19 @@ def write_ask(ask: Ask, model: str, max_output_tokens: int, names: Names) -> tup
     refuse_choices(ask, DIALECT)
     abilities = abilities_of(model)
     dropped = list(ask.lost)
-    leading = _leading_system(ask.turns)
+    leading = leading_system(ask.turns)
     body: Json = {
         "model": model,
         "max_tokens": ask.max_output_tokens or max_output_tokens or UNTOLD_MAX_TOKENS,
     }
-    body["messages"] = list(_messages(ask.turns[leading:], names))
-    system = [_text(part) for turn in ask.turns[:leading] for part in turn.parts if isinstance(part, Text)]
+    body["messages"] = messages_of(ask.turns[leading:], names)
+    texts = [part for turn in ask.turns[:leading] for part in turn.parts if isinstance(part, Text)]
+    system = [text_block(part) for part in texts if part.text.strip()]
     tools = [_tool(tool, names) for tool in ask.tools]
     choice = ask.tool_choice
+    if not tools:
+        tools = _called(ask.turns, names)
+        choice = ToolChoice("none") if tools else choice
     config: Json = {}
     if ask.format is not None:
         choice = _formatted(ask.format, abilities, config, system, tools, choice)
@@ -124,8 +122,10 @@ def write_ask(ask: Ask, model: str, max_output_tokens: int, names: Names) -> tup
     return _ENCODER.encode(body), tuple(dict.fromkeys(dropped))
 
 
-def _leading_system(turns: Sequence[Turn]) -> int:
-    return next((at for at, turn in enumerate(turns) if turn.role != "system"), len(turns))
+def _called(turns: Iterable[Turn], names: Names) -> list[Json]:
+    """The tools that a conversation names and the call leaves out: calls and results without any tool are refused."""
+    called = [names.sent(part.name) for turn in turns for part in turn.parts if isinstance(part, ToolUse)]
+    return [{"name": name, "input_schema": EMPTY_OBJECT} for name in dict.fromkeys(called)]
 
 
 def _joined(system: Iterable[Json]) -> str:
@@ -225,87 +225,12 @@ def _sample(body: Json, ask: Ask, abilities: Abilities, thinks: bool, dropped: l
             body[name] = msgspec.Raw(text.encode())
 
 
-def _messages(turns: Sequence[Turn], names: Names) -> Iterator[Json]:
-    for turn in turns:
-        if turn.role == "system":
-            texts = [part.text for part in turn.parts if isinstance(part, Text)]
-            yield {"role": "user", "content": f"<system>\n{chr(10).join(texts)}\n</system>"}
-            continue
-        blocks = [block for part in _ordered(turn) for block in _blocks(part, names)]
-        if blocks:
-            only = turn.parts[0] if len(turn.parts) == 1 else None
-            plain = only.text if isinstance(only, Text) and only.marker is None else None
-            yield {"role": turn.role, "content": blocks if plain is None else plain}
-
-
-def _ordered(turn: Turn) -> Sequence[Part]:
-    """Thinking first, as it was thought before; in a user turn results of tools first, as Anthropic wants them."""
-    first = Thinking if turn.role == "assistant" else ToolResult
-    return sorted(turn.parts, key=lambda part: not isinstance(part, first))
-
-
-def _blocks(part: Part, names: Names) -> Iterator[Json]:
-    match part:
-        case Text() if part.text:
-            yield _text(part)
-        case Refusal() if part.text:
-            yield {"type": "text", "text": part.text}
-        case Thinking() if part.seal and part.sealed_by == ANTHROPIC:
-            yield block_of(part)
-        case Media():
-            yield _marked(_media(part), part.marker)
-        case ToolUse():
-            use: Json = {"type": "tool_use", "id": fitting_id(part.id), "name": names.sent(part.name)}
-            yield _marked(use | {"input": arguments_object(part)}, part.marker)
-        case ToolResult():
-            result: Json = {"type": "tool_result", "tool_use_id": fitting_id(part.tool_use_id)}
-            content = [block for inner in part.parts for block in _blocks(inner, names)]
-            if content:
-                result["content"] = content
-            if part.is_error:
-                result["is_error"] = True
-            yield _marked(result, part.marker)
-
-
-def _text(part: Text) -> Json:
-    return _marked({"type": "text", "text": part.text}, part.marker)
-
-
-def _marked(block: Json, marker: msgspec.Raw | None) -> Json:
-    return block if marker is None else block | {"cache_control": marker}
-
-
-def _media(media: Media) -> Json:
-    if media.file_id or media.kind == "audio":
-        raise refuse_media(media, DIALECT)
-    kind = "image" if media.kind == "image" else "document"
-    block: Json = {"type": kind}
-    if kind == "document" and media.name:
-        block["title"] = media.name
-    if media.url:
-        block["source"] = {"type": "url", "url": media.url}
-    elif media.media_type.startswith("text/"):
-        block["source"] = {"type": "text", "media_type": "text/plain", "data": _decoded(media)}
-    elif media.media_type in _IMAGES or media.media_type == "application/pdf":
-        block["source"] = {"type": "base64", "media_type": media.media_type, "data": media.data}
-    else:
-        raise refuse_media(media, DIALECT)
-    return block
-
-
-def _decoded(media: Media) -> str:
-    try:
-        return base64.b64decode(media.data, validate=True).decode("utf-8", "replace")
-    except binascii.Error as error:
-        raise refuse_media(media, DIALECT) from error
-
-
 def _tool(tool: Tool, names: Names) -> Json:
     made: Json = {"name": names.sent(tool.name)}
     if tool.description:
         made["description"] = tool.description
     made["input_schema"] = arguments_schema(tool)
-    return _marked(made, tool.marker)
+    return marked(made, tool.marker)
 
 
 # ---------------------------------------------------------------- the reply

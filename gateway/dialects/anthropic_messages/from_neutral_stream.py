@@ -45,6 +45,7 @@ class MessagesWriter:
     def __init__(self, say_error: Callable[[FaregateError], bytes]) -> None:
         self._say_error = say_error
         self._kind = ""
+        self._custom = False
         self._grew = False
         self._thought: list[str] = []
         self._text_before = b""
@@ -90,7 +91,7 @@ class MessagesWriter:
         return event_bytes("message_start", {"message": message})
 
     def _begin_part(self, event: PartBegan) -> bytes:
-        self._kind, self._grew, self._thought = event.kind, False, []
+        self._kind, self._custom, self._grew, self._thought = event.kind, event.custom, False, []
         match event.kind:
             case "tool":
                 block: dict[str, object] = {"type": "tool_use", "id": fitting_id(event.tool_id), "name": event.name}
@@ -102,17 +103,24 @@ class MessagesWriter:
         kind, member = _DELTAS[event.kind]
         delta = event_bytes("content_block_delta", {"index": event.index, "delta": {"type": kind, member: ""}})
         self._text_before = delta.removesuffix(b'""' + _TEXT_AFTER)
-        return event_bytes("content_block_start", {"index": event.index, "content_block": block})
+        started = event_bytes("content_block_start", {"index": event.index, "content_block": block})
+        return started + self._write('{"input":"') if event.custom else started
 
     def _grow(self, text: str) -> bytes:
         """More of the open block: what is around its text is written once a block."""
         self._grew = True
         if self._kind == "thinking":
             self._thought.append(text)
+        return self._write(_ENCODER.encode(text)[1:-1].decode() if self._custom else text)
+
+    def _write(self, text: str) -> bytes:
+        """The text of a custom tool goes into an object piece by piece, as there is none such here."""
         return self._text_before + _ENCODER.encode(text) + _TEXT_AFTER
 
     def _end_part(self, event: PartEnded) -> bytes:
         before = b""
-        if self._kind == "tool" and not self._grew:
-            before = self._grow("")
+        if self._custom:
+            before = self._write('"}')
+        elif self._kind == "tool" and not self._grew:
+            before = self._write("")
         return before + event_bytes("content_block_stop", {"index": event.index})

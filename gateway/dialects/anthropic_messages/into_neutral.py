@@ -27,8 +27,10 @@ from gateway.core.neutral import (
 from gateway.core.usage import Usage
 from gateway.dialects.anthropic_messages.from_neutral import JSON_TOOL
 from gateway.dialects.json_body import NULL, is_null, open_members, open_object, said, text_of
-from gateway.dialects.openai_chat.into_neutral import arguments_of, lost_members, number
-from gateway.dialects.openai_chat.request import NAME_CHARS_MAX, bad_member
+from gateway.dialects.openai_chat.into_neutral import arguments_of, lost_members
+from gateway.dialects.openai_chat.request import NAME_CHARS_MAX
+from gateway.dialects.translate.reading import misread, number
+from gateway.dialects.translate.schemas import fits_strict
 from gateway.dialects.translate.seals import ANTHROPIC, from_signature
 
 SAID_ELSEWHERE = frozenset({
@@ -49,6 +51,9 @@ FINISHES = {
     "refusal": Finish.REFUSED,
 }
 _KINDS: dict[str, MediaKind] = {"image": "image", "document": "file"}
+_KNOWN = frozenset({
+    "text", "thinking", "redacted_thinking", "tool_use", "tool_result", "image", "document", "search_result",
+})  # fmt: skip
 
 Content = str | list[msgspec.Raw]
 
@@ -59,7 +64,7 @@ class _Message(msgspec.Struct):
 
 
 class _Tool(msgspec.Struct):
-    name: str
+    name: str = ""
     type: str | None = None
     description: str | None = None
     input_schema: msgspec.Raw = NULL
@@ -141,7 +146,7 @@ def read_ask(body: bytes) -> Ask:
     try:
         given = _BODY.decode(body)
     except msgspec.ValidationError as error:
-        raise bad_member(str(error)) from error
+        raise misread(error) from error
     lost = list(lost_members(members, SAID_ELSEWHERE))
     turns = tuple(_turns(given, lost))
     tools, hosted = _tools(given)
@@ -155,9 +160,9 @@ def read_ask(body: bytes) -> Ask:
         turns=turns,
         stream=bool(given.stream),
         max_output_tokens=given.max_tokens,
-        temperature=number(given.temperature),
-        top_p=number(given.top_p),
-        top_k=number(given.top_k),
+        temperature=number(given.temperature, "temperature"),
+        top_p=number(given.top_p, "top_p"),
+        top_k=number(given.top_k, "top_k"),
         stop=tuple(given.stop_sequences or ()),
         tools=tools,
         tool_choice=_choice(choice),
@@ -194,15 +199,20 @@ def _parts(content: Content, place: str, lost: list[str]) -> Iterator[Part]:
         if content:
             yield Text(content)
         return
-    for raw in content:
+    for at, raw in enumerate(content):
+        inner = f"{place}[{at}]"
+        members = open_members(raw)
+        if members is None:
+            raise BadRequest(f"{inner} must be an object.", param=inner)
+        kind = text_of(members.get("type"))
+        if kind not in _KNOWN:  # its members may be any
+            lost.append(f"messages.content.{kind[:40]}")
+            continue
         try:
             block = _BLOCK.decode(raw)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
-            raise BadRequest(f"{place} holds a block that is wrong: {error}", param=place) from error
-        found = tuple(_part(block, place, lost))
-        if not found and block.type not in ("text", "document", "search_result"):
-            lost.append(f"messages.content.{block.type[:40]}")
-        yield from found
+        except msgspec.ValidationError as error:
+            raise misread(error, inner) from error
+        yield from _part(block, inner, lost)
 
 
 def _part(block: _Block, place: str, lost: list[str]) -> Iterator[Part]:
@@ -233,8 +243,8 @@ def _inner(content: msgspec.Raw | None, place: str, lost: list[str]) -> Iterable
     try:
         inner = _CONTENT.decode(content or b"null")
     except msgspec.ValidationError as error:
-        raise BadRequest(f"{place} holds a block whose content is neither text nor blocks.", param=place) from error
-    return tuple(_parts(inner, place, lost))
+        raise misread(error, f"{place}.content") from error
+    return tuple(_parts(inner, f"{place}.content", lost))
 
 
 def _source(block: _Block, place: str, lost: list[str]) -> Iterator[Part]:
@@ -253,24 +263,22 @@ def _source(block: _Block, place: str, lost: list[str]) -> Iterator[Part]:
         case "content":
             yield from _inner(source.get("content"), place, lost)
         case _:
-            raise BadRequest(f"{place} holds a block of type {block.type} without a source.", param=place)
+            raise BadRequest(
+                f"{place}.source.type must be base64, url, file, text or content.", param=f"{place}.source"
+            )
 
 
 def _tools(given: _Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     """The caller's own tools, and the types of those that run at the provider."""
     own: list[Tool] = []
     hosted: list[str] = []
-    for tool in given.tools or ():
+    for at, tool in enumerate(given.tools or ()):
         if tool.type in (None, "custom"):
-            own.append(
-                Tool(
-                    tool.name,
-                    tool.description or "",
-                    said(tool.input_schema),
-                    tool.strict,
-                    marker=said(tool.cache_control),
-                )
-            )
+            if not tool.name:
+                raise BadRequest(f"tools[{at}].name is missing.", param=f"tools[{at}].name")
+            schema, marker = said(tool.input_schema), said(tool.cache_control)
+            strict = tool.strict and fits_strict(schema)  # OpenAI demands more of a strict schema than Anthropic
+            own.append(Tool(tool.name, tool.description or "", schema, strict or None, marker=marker))
         else:
             hosted.append(f"tools.{(tool.type or '')[:40]}")
     return tuple(own), tuple(hosted)
@@ -295,7 +303,7 @@ def _format(asked: _OutputFormat | None) -> Format | None:
     """`output_format` is the beta's name of what is `output_config.format` now."""
     if asked is None or is_null(asked.schema):
         return None
-    return Format(asked.schema, "answer", strict=True)
+    return Format(asked.schema, "answer", strict=fits_strict(asked.schema))
 
 
 class _Reply(msgspec.Struct):

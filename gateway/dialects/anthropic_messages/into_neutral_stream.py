@@ -28,6 +28,9 @@ _KINDS: dict[str, PartKind] = {
 }
 
 
+_NO_INPUT = msgspec.Raw(b"{}")
+
+
 class _Message(msgspec.Struct):
     id: str = ""
     model: str = ""
@@ -40,6 +43,7 @@ class _Block(msgspec.Struct):
     text: str = ""
     thinking: str = ""
     data: str = ""
+    input: msgspec.Raw = _NO_INPUT
 
 
 class _Delta(msgspec.Struct):
@@ -70,6 +74,7 @@ class MessagesReader:
         self._next = 0
         self._open: PartKind | None = None
         self._json_tool = False
+        self._input = b"{}"
         self._tools = 0
         self._reason = ""
         self._stop_sequence = ""
@@ -113,6 +118,7 @@ class MessagesReader:
             return []
         at, self._open = self._next, kind
         self._next += 1
+        self._input = bytes(block.input)
         if kind == "tool":
             if block.name == JSON_TOOL:
                 self._json_tool, self._open = True, "text"
@@ -130,6 +136,7 @@ class MessagesReader:
         at = self._next - 1
         text = delta.text or delta.thinking or delta.partial_json
         if text:
+            self._input = b"{}"
             return [PartGrew(at, text)]
         if delta.signature:
             packed = unpack(delta.signature)
@@ -142,4 +149,8 @@ class MessagesReader:
         if self._open is None:
             return []
         self._open = None
-        return [PartEnded(self._next - 1)]
+        ended = PartEnded(self._next - 1)
+        if self._input == b"{}":
+            return [ended]
+        given, self._input = self._input.decode(), b"{}"
+        return [PartGrew(ended.index, given), ended]  # a call that came whole with its beginning

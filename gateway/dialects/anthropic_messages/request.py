@@ -52,6 +52,9 @@ _STANDARD_TIERS = frozenset({"", "auto", "standard_only"})
 _STANDARD_SPEEDS = frozenset({"", "standard"})
 _OWN_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
 """Kinds of tools that the caller runs; the versioned ones by how their names begin."""
+HIDDEN_PROMPT_TOKENS = 1024
+"""Each at most: the prompt for tools has 346 tokens with current models and 530 with an older one, the largest of its
+own tools 735 (docs.claude.com, tool use pricing)."""
 _MEDIA_PART = re.compile(rb'"type"\s*+:\s*+"(?:image|document|file|container_upload|video)"')
 _CACHE_WORD = b'"cache_control"'
 _TTL_WORD = b'"ttl"'
@@ -120,6 +123,7 @@ def read_head(body: bytes, *, output_expected: bool = True) -> Head:
         unknown_fields=unknown_fields(members, KNOWN),
         output_expected=output_expected,
         hosted_tools=_hosted(head.tools, members),
+        hidden_tokens=_hidden(head.tools, members),
         session=session,
     )
 
@@ -157,6 +161,17 @@ def _tier(asked: str, speed: str) -> str:
 def _may_live_long(names: bytes) -> bool:
     """Whether a cache marker may ask for a write that lives longer than five minutes."""
     return _TTL_WORD in names and len(_SHORT_TTL.findall(names)) != names.count(_TTL_WORD)
+
+
+def _hidden(tools: list[_Tool] | None, members: Members) -> int:
+    """What Anthropic adds to the prompt by itself: a prompt about tools, one for each tool of its own making, and one
+    about the format of the answer. A small request may be less than that."""
+    prompts = 0
+    if tools:
+        prompts = 1 + sum([tool.type is not None and tool.type != "custom" for tool in tools])
+    if not is_null(members.get("output_config")) or not is_null(members.get("output_format")):
+        prompts += 1
+    return prompts * HIDDEN_PROMPT_TOKENS
 
 
 def _hosted(tools: list[_Tool] | None, members: Members) -> tuple[str, ...]:

@@ -23,15 +23,15 @@ from gateway.core.quirks import PLAIN, Quirks
 from gateway.core.tokens import estimate_tokens
 from gateway.core.usage import Usage, UsagePart
 from gateway.dialects.anthropic_messages.errors import named_error, stream_error
+from gateway.dialects.anthropic_messages.spelling import SPELLINGS, DeltaPattern, pattern_of
 from gateway.dialects.anthropic_messages.usage import read_usage
 from gateway.dialects.anthropic_messages.usual import REFUSAL
 from gateway.dialects.counts import UsageFields, cut_short, merge_usage, open_usage
 from gateway.dialects.json_body import Members, open_members, text_of
 from gateway.dialects.openai_chat.provider_errors import event_error_text, in_band_error
-from gateway.dialects.openai_chat.spelling import Pattern, Spelling, Spellings
+from gateway.dialects.openai_chat.spelling import Spelling
 from gateway.dialects.sse import EventCutter, data_of, field_of
 
-SPELLINGS = Spellings.of(("text", "thinking", "partial_json"))
 _TELLING = re.compile(rb'"(?:message_start|message_delta|message_stop|ping|error|fallback|usage)"')
 _TELLING_NAMES = frozenset({b"message_start", b"message_delta", b"message_stop", b"ping", b"error"})
 _BLOCK_EVENTS = tuple(b"event: content_block_%b\ndata:" % what for what in (b"delta", b"start", b"stop"))
@@ -56,7 +56,7 @@ class MessagesTap:
         self._error_field = quirks.error_field
         self._cutter = EventCutter()
         self._spelling: Spelling | None = None
-        self._pattern: Pattern | None = None
+        self._pattern: DeltaPattern | None = None
         self._patterns_tried = 0
         self._begun = False
         self._usage_fields: UsageFields = {}
@@ -125,7 +125,7 @@ class MessagesTap:
         self.output_bytes += spelling.text_bytes(whole)
         if events == 1 and self._patterns_tried < _PATTERNS_MAX:
             self._patterns_tried += 1
-            self._pattern = spelling.pattern_of(whole) or self._pattern
+            self._pattern = pattern_of(spelling, whole) or self._pattern
         return True
 
     def _read_all(self, events: list[bytes]) -> bytes:

@@ -49,6 +49,10 @@ class MessagesEndpoint:
         """None where the request's thinking budget does not fit below the limit: that is refused."""
         return None if request.thinks_beyond(body, tokens) else output_limited(body, tokens, ("max_tokens",))
 
+    def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
+        """Each tool has a limit of its own there (`max_uses`), which is not written for it."""
+        return None
+
     def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
         return body
 

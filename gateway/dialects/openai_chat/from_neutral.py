@@ -28,7 +28,17 @@ from gateway.core.neutral import (
 )
 from gateway.core.usage import Meter, Usage
 from gateway.dialects.translate.seals import block_of
-from gateway.dialects.translate.writing import Names, arguments_schema, fitting_id, refuse_essential, refuse_media
+from gateway.dialects.translate.schemas import arguments_schema
+from gateway.dialects.translate.writing import (
+    Names,
+    OwnNames,
+    fitting_id,
+    named_file,
+    refuse_essential,
+    refuse_media,
+    result_text,
+    short_user,
+)
 
 DIALECT = "OpenAI's chat completions"
 TOOL_NAME_CHARS = 64
@@ -39,10 +49,21 @@ _THINKERS = re.compile(
     re.IGNORECASE,
 )
 """Models that know `reasoning_effort`; others answer it with an error."""
+_UNSAMPLED = re.compile(r"(?:^|[/:])(?:o[1-9]|gpt-(?:[5-9]|\d\d)(?!.*chat))", re.IGNORECASE)
+"""OpenAI's reasoning models: they refuse a temperature unless told not to reason, and stop sequences."""
+_MARKED = re.compile(r"claude|gemini|qwen", re.IGNORECASE)
+"""Models whose sellers know cache markers in chat completions; OpenAI answers them with an error, and caches unasked."""
+STOPS_MAX = 4
 _EFFORTS_BY_TOKENS = ((2048, "low"), (12_000, "medium"))
 _USUAL_TIERS = frozenset({"", "auto", "default"})
 
-UNSAID = {"top_k": "always", "effort": "by models that do not reason"}
+UNSAID = {
+    "top_k": "always",
+    "effort": "by models that do not reason",
+    "temperature": "by OpenAI's reasoning models, unless told not to reason",
+    "top_p": "as temperature",
+    "stop": "by OpenAI's reasoning models; of more than four the rest",
+}
 """Neutral members that are left out, and when."""
 
 FINISHES = {
@@ -63,20 +84,19 @@ def write_ask(ask: Ask, model: str, names: Names) -> tuple[bytes, tuple[str, ...
     """The body, and the neutral names of what was left out of it. Raises BadRequest."""
     refuse_essential(ask, DIALECT)
     dropped = list(ask.lost)
-    messages = [message for turn in ask.turns for message in _messages(turn, names)]
+    marked = _MARKED.search(model) is not None
+    messages = [message for turn in ask.turns for message in _messages(turn, names, marked)]
     body: Json = {"model": model, "messages": messages}
     if ask.max_output_tokens is not None:
         body["max_completion_tokens"] = ask.max_output_tokens
     if ask.choices > 1:
         body["n"] = ask.choices
-    for name in ("temperature", "top_p"):
-        text = getattr(ask, name)
-        if text:
-            body[name] = msgspec.Raw(text.encode())
-    if ask.top_k:
-        dropped.append("top_k")
-    if ask.stop:
-        body["stop"] = list(ask.stop)
+    effort = effort_of(ask)
+    say_sampling(ask, model, effort, body, dropped)
+    if ask.stop and not _UNSAMPLED.search(model):
+        body["stop"] = list(ask.stop[:STOPS_MAX])
+    if ask.stop and len(ask.stop) != len(body.get("stop", ())):  # type: ignore[arg-type]
+        dropped.append("stop")
     if ask.tools:
         body["tools"] = [_tool(tool, names) for tool in ask.tools]
         if ask.tool_choice is not None:
@@ -85,12 +105,15 @@ def write_ask(ask: Ask, model: str, names: Names) -> tuple[bytes, tuple[str, ...
             body["parallel_tool_calls"] = ask.parallel_tools
     if ask.format is not None:
         body["response_format"] = _format(ask.format)
-    effort = effort_of(ask)
     if effort and _THINKERS.search(model):
         body["reasoning_effort"] = effort
     elif effort not in ("", "none"):
         dropped.append("effort")
-    for name, given in (("verbosity", ask.verbosity), ("user", ask.user), ("prompt_cache_key", ask.cache_key)):
+    for name, given in (
+        ("verbosity", ask.verbosity),
+        ("user", short_user(ask.user)),
+        ("prompt_cache_key", ask.cache_key),
+    ):
         if given:
             body[name] = given
     if ask.service_tier not in _USUAL_TIERS:
@@ -98,6 +121,19 @@ def write_ask(ask: Ask, model: str, names: Names) -> tuple[bytes, tuple[str, ...
     if ask.stream:
         body["stream"] = True
     return _ENCODER.encode(body), tuple(dict.fromkeys(dropped))
+
+
+def say_sampling(ask: Ask, model: str, effort: str, body: Json, dropped: list[str]) -> None:
+    """Temperature and top_p where the model takes them."""
+    sampled = effort == "none" or not _UNSAMPLED.search(model)
+    for name in ("temperature", "top_p"):
+        text = getattr(ask, name)
+        if text and sampled:
+            body[name] = msgspec.Raw(text.encode())
+        elif text:
+            dropped.append(name)
+    if ask.top_k:
+        dropped.append("top_k")
 
 
 def effort_of(ask: Ask) -> str:
@@ -108,32 +144,25 @@ def effort_of(ask: Ask) -> str:
     return next((effort for most, effort in _EFFORTS_BY_TOKENS if tokens <= most), "high")
 
 
-def _messages(turn: Turn, names: Names) -> Iterator[Json]:
+def _messages(turn: Turn, names: Names, marked: bool) -> Iterator[Json]:
     """The results of tools are messages of their own, and come before what the user says with them."""
     match turn.role:
         case "system":
-            yield _named({"role": "system", "content": _content(turn.parts)}, turn.name)
+            yield _named({"role": "system", "content": _content(turn.parts, marked)}, turn.name)
         case "assistant":
             yield from _assistant(turn, names)
         case "user":
             results = [part for part in turn.parts if isinstance(part, ToolResult)]
             for result in results:
-                yield {"role": "tool", "tool_call_id": fitting_id(result.tool_use_id), "content": _result_text(result)}
+                yield {"role": "tool", "tool_call_id": fitting_id(result.tool_use_id), "content": result_text(result)}
             shown = [part for result in results for part in result.parts if isinstance(part, Media)]
             said = [*shown, *[part for part in turn.parts if not isinstance(part, ToolResult)]]
             if said:
-                yield _named({"role": "user", "content": _content(said)}, turn.name)
+                yield _named({"role": "user", "content": _content(said, marked)}, turn.name)
 
 
 def _named(message: Json, name: str) -> Json:
     return message | {"name": name} if name else message
-
-
-def _result_text(result: ToolResult) -> str:
-    text = "\n".join([part.text for part in result.parts if isinstance(part, Text)])
-    if any(isinstance(part, Media) for part in result.parts):
-        text = f"{text}\n(The result's images and files follow.)".lstrip()
-    return f"The tool failed: {text}" if result.is_error else text
 
 
 def _assistant(turn: Turn, names: Names) -> Iterator[Json]:
@@ -159,26 +188,30 @@ def _call(use: ToolUse, names: Names) -> Json:
     return {"id": fitting_id(use.id), "type": "function", "function": function}
 
 
-def _content(parts: Sequence[Part]) -> str | list[Json]:
+def _content(parts: Sequence[Part], marked: bool) -> str | list[Json]:
     """One text where there is nothing else: every vendor reads that, not every one an array."""
-    if all(isinstance(part, Text) and part.marker is None for part in parts):
+    if all(isinstance(part, Text) and not (marked and part.marker) for part in parts):
         return "\n".join([part.text for part in parts if isinstance(part, Text)])
-    return [made for part in parts for made in _part(part)]
+    return [
+        made | {"cache_control": part.marker} if marked and isinstance(part, Text | Media) and part.marker else made
+        for part in parts
+        for made in _part(part)
+    ]
 
 
 def _part(part: Part) -> Iterator[Json]:
     match part:
-        case Text(text=text, marker=marker):
-            yield _marked({"type": "text", "text": text}, marker)
+        case Text(text=text) if text:
+            yield {"type": "text", "text": text}
         case Media(kind="image") if not part.file_id:
             url = part.url or f"data:{part.media_type};base64,{part.data}"
             image = {"url": url, "detail": part.detail} if part.detail else {"url": url}
-            yield _marked({"type": "image_url", "image_url": image}, part.marker)
+            yield {"type": "image_url", "image_url": image}
         case Media(kind="audio") if part.data:
             kind = part.media_type.partition("/")[2]
             yield {"type": "input_audio", "input_audio": {"data": part.data, "format": kind}}
         case Media(kind="file") if not part.url:
-            yield _marked({"type": "file", "file": _file(part)}, part.marker)
+            yield {"type": "file", "file": _file(part)}
         case Media():
             raise refuse_media(part, DIALECT)
         case Refusal(text=text):
@@ -188,11 +221,7 @@ def _part(part: Part) -> Iterator[Json]:
 def _file(media: Media) -> Json:
     if media.file_id:
         return {"file_id": media.file_id}
-    return {"filename": media.name or "file", "file_data": f"data:{media.media_type};base64,{media.data}"}
-
-
-def _marked(part: Json, marker: msgspec.Raw | None) -> Json:
-    return part if marker is None else part | {"cache_control": marker}
+    return {"filename": named_file(media), "file_data": f"data:{media.media_type};base64,{media.data}"}
 
 
 def _tool(tool: Tool, names: Names) -> Json:
@@ -234,15 +263,8 @@ def write_reply(reply: Reply, created_s: int) -> bytes:
     texts = "".join([part.text for part in reply.parts if isinstance(part, Text)])
     refused = "".join([part.text for part in reply.parts if isinstance(part, Refusal)])
     thoughts = [part for part in reply.parts if isinstance(part, Thinking)]
-    calls = [
-        {
-            "id": fitting_id(part.id),
-            "type": "function",
-            "function": {"name": part.name, "arguments": part.arguments or "{}"},
-        }
-        for part in reply.parts
-        if isinstance(part, ToolUse)
-    ]
+    own = OwnNames()
+    calls = [_call(part, own) for part in reply.parts if isinstance(part, ToolUse)]
     message: Json = {"role": "assistant", "content": texts or None, "refusal": refused or None}
     if not (texts or refused or calls):
         message["content"] = ""

@@ -43,6 +43,7 @@ class ChatWriter:
         self._custom = False
         self._grew = False
         self._thought: list[str] = []
+        self._blocks = 0
         self._text_before = b""
         self._text_after = b""
 
@@ -56,7 +57,9 @@ class ChatWriter:
                 return self._begin_part(event)
             case PartSealed():
                 thinking = Thinking("".join(self._thought), event.seal, event.sealed_by, event.whole)
-                return self._chunk({"thinking_blocks": [block_of(thinking)]})
+                block = {"index": self._blocks, **block_of(thinking)}  # OpenAI's SDKs gather lists by it
+                self._blocks += 1
+                return self._chunk({"thinking_blocks": [block]})
             case PartEnded():
                 return self._grow("{}") if self._lacks_arguments() else b""
             case Finished():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -30,7 +31,8 @@ from gateway.core.neutral import (
 from gateway.core.usage import Usage
 from gateway.dialects.json_body import NULL, Members, is_null, open_members, open_object, said, text_of
 from gateway.dialects.openai_chat.reply import open_reply
-from gateway.dialects.openai_chat.request import NAME_CHARS_MAX, bad_member
+from gateway.dialects.openai_chat.request import NAME_CHARS_MAX
+from gateway.dialects.translate.reading import misread, number
 from gateway.dialects.translate.seals import open_blocks
 
 SAID_ELSEWHERE = frozenset({
@@ -41,6 +43,8 @@ SAID_ELSEWHERE = frozenset({
 ESSENTIAL = frozenset({"audio", "web_search_options"})
 """Without these the answer would be another one than asked for. Of the rest an answer says the same, or nearly."""
 _NOTHING = frozenset({b"null", b"false", b"0", b"0.0", b"{}", b"[]", b'""'})
+_PDF = "JVBER"
+"""How base64 of a PDF begins."""
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,]*)*);base64,", re.ASCII)
 _SYSTEM = frozenset({"system", "developer"})
 FINISHES = {
@@ -68,7 +72,7 @@ class _Custom(msgspec.Struct, gc=False):
 
 
 class _Call(msgspec.Struct):
-    id: str = ""
+    id: str | None = None
     type: str = "function"
     function: _Function | None = None
     custom: _Custom | None = None
@@ -140,7 +144,7 @@ def read_ask(body: bytes) -> Ask:
     try:
         given = _BODY.decode(body)
     except msgspec.ValidationError as error:
-        raise bad_member(str(error)) from error
+        raise misread(error) from error
     limits = [limit for limit in (given.max_completion_tokens, given.max_tokens) if limit]
     lost = list(lost_members(members, SAID_ELSEWHERE))
     tools, hosted = _tools(given)
@@ -152,8 +156,8 @@ def read_ask(body: bytes) -> Ask:
         stream=bool(given.stream),
         max_output_tokens=limits[0] if limits else None,
         choices=given.n or 1,
-        temperature=number(given.temperature),
-        top_p=number(given.top_p),
+        temperature=number(given.temperature, "temperature"),
+        top_p=number(given.top_p, "top_p"),
         stop=(given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ()),
         tools=tools,
         tool_choice=_choice(given),
@@ -181,16 +185,6 @@ def arguments_of(text: str | None) -> str:
     return "" if text is None or text == "{}" else text
 
 
-def number(raw: msgspec.Raw | None) -> str:
-    """The JSON text of a number, empty for none. Raises BadRequest for what is no number."""
-    if is_null(raw):
-        return ""
-    text = bytes(raw or b"").decode()
-    if not text[:1].isdigit() and text[:1] != "-":
-        raise BadRequest("temperature and top_p must be numbers.")
-    return text
-
-
 def _speaks(members: Members) -> bool:
     return b'"audio"' in bytes(members.get("modalities", b""))
 
@@ -200,11 +194,11 @@ def _turns(messages: Sequence[_Message], lost: list[str]) -> Iterator[Turn]:
     results: list[Part] = []
     for at, message in enumerate(messages):
         if message.role in ("tool", "function"):
-            content = tuple(_content(message.content, at, lost))
+            content = tuple(_content(message.content, f"messages[{at}].content", lost))
             parts = tuple([part for part in content if isinstance(part, Text | Media)])
             results.append(ToolResult(message.tool_call_id or message.name or "", parts))
             continue
-        own = list(_parts(message, at, lost))
+        own = list(_parts(message, f"messages[{at}]", lost))
         if results and message.role == "user":
             own = [*results, *own]
             results = []
@@ -224,19 +218,21 @@ def _turns(messages: Sequence[_Message], lost: list[str]) -> Iterator[Turn]:
         yield Turn("user", tuple(results))
 
 
-def _parts(message: _Message, at: int, lost: list[str]) -> Iterator[Part]:
+def _parts(message: _Message, place: str, lost: list[str], made_id: str = "") -> Iterator[Part]:
+    """`made_id` begins the ids of calls that have none."""
     blocks = open_blocks(message.thinking_blocks or ())
     yield from blocks
     if message.reasoning_content and not blocks:
         yield Thinking(message.reasoning_content)
-    yield from _content(message.content, at, lost)
+    yield from _content(message.content, f"{place}.content", lost)
     if message.refusal:
         yield Refusal(message.refusal)
-    for call in message.tool_calls or ():
+    for number, call in enumerate(message.tool_calls or ()):
+        ident = call.id or (f"{made_id}_{number}" if made_id else "")
         if call.custom is not None:
-            yield ToolUse(call.id, call.custom.name, call.custom.input, custom=True)
+            yield ToolUse(ident, call.custom.name, call.custom.input, custom=True)
         elif call.function is not None:
-            yield ToolUse(call.id, call.function.name, arguments_of(call.function.arguments))
+            yield ToolUse(ident, call.function.name, arguments_of(call.function.arguments))
     if message.function_call is not None:
         named = message.function_call
         yield ToolUse(named.name, named.name, arguments_of(named.arguments))
@@ -244,62 +240,68 @@ def _parts(message: _Message, at: int, lost: list[str]) -> Iterator[Part]:
         lost.append("messages.audio")
 
 
-def _content(content: str | list[msgspec.Raw] | None, at: int, lost: list[str]) -> Iterator[Part]:
+def _content(content: str | list[msgspec.Raw] | None, place: str, lost: list[str]) -> Iterator[Part]:
     if isinstance(content, str):
         if content:
             yield Text(content)
         return
-    for raw in content or ():
+    for at, raw in enumerate(content or ()):
         part = open_members(raw)
         if part is None:
-            raise BadRequest(f"messages[{at}].content must be a string or an array of objects.", param="messages")
-        read = _part(part, at)
+            raise BadRequest(f"{place}[{at}] must be an object.", param=f"{place}[{at}]")
+        read = _part(part, f"{place}[{at}]")
         if read is None:
             lost.append(f"messages.content.{text_of(part.get('type'))[:40]}")
         else:
             yield read
 
 
-def _part(part: Members, at: int) -> Part | None:
-    marker = part.get("cache_control")
+def _part(part: Members, place: str) -> Part | None:
+    marker = said(part.get("cache_control", NULL))
     match text_of(part.get("type")):
         case "text":
             return Text(text_of(part.get("text")), marker)
         case "refusal":
             return Refusal(text_of(part.get("refusal")))
         case "image_url":
-            image = open_members(part.get("image_url", msgspec.Raw(b"{}"))) or {"url": part["image_url"]}
-            return from_url("image", text_of(image.get("url")), at, text_of(image.get("detail")), marker)
+            given = part.get("image_url", NULL)
+            image = open_members(given) or {"url": given}
+            return from_url("image", text_of(image.get("url")), place, text_of(image.get("detail")), marker)
         case "input_audio":
             audio = open_members(part.get("input_audio", msgspec.Raw(b"{}"))) or {}
             kind = text_of(audio.get("format")) or "wav"
             return Media("audio", f"audio/{kind}", data=text_of(audio.get("data")), marker=marker)
         case "file":
-            return _file(open_members(part.get("file", msgspec.Raw(b"{}"))) or {}, at, marker)
+            return _file(open_members(part.get("file", msgspec.Raw(b"{}"))) or {}, place, marker)
     return None
 
 
-def _file(file: Members, at: int, marker: msgspec.Raw | None) -> Media:
+def _file(file: Members, place: str, marker: msgspec.Raw | None) -> Media:
     name, file_id = text_of(file.get("filename")), text_of(file.get("file_id"))
     if file_id:
         return Media("file", file_id=file_id, name=name, marker=marker)
-    media = from_url("file", text_of(file.get("file_data")), at, "", marker)
+    data = text_of(file.get("file_data"))
+    media = from_url("file", data, place, "", marker)
     return msgspec.structs.replace(media, name=name)
 
 
-def from_url(kind: str, url: str, at: int, detail: str = "", marker: msgspec.Raw | None = None) -> Media:
-    """An image or a file by its URL; the media type is the data URL's own, never guessed."""
-    which = "image" if kind == "image" else "file"
-    if not url.startswith("data:"):
-        return Media(which, url=url, detail=detail, marker=marker)  # type: ignore[arg-type]
+def from_url(
+    kind: Literal["image", "file"], url: str, place: str, detail: str = "", marker: msgspec.Raw | None = None
+) -> Media:
+    """An image or a file by its URL; the media type is the data URL's own, never guessed. A PDF may be base64 alone, as
+    OpenAI takes it."""
+    if url.startswith(("https://", "http://")):
+        return Media(kind, url=url, detail=detail, marker=marker)
+    if kind == "file" and url.startswith(_PDF):
+        return Media(kind, "application/pdf", url, marker=marker)
     head = _DATA_URL.match(url)
     if head is None or not head.group(1):
         raise BadRequest(
-            f"messages[{at}] holds a data URL that does not begin like data:image/png;base64, with its media type.",
-            param=f"messages[{at}]",
+            f"{place} must hold an http(s) URL, or a data URL that begins like data:image/png;base64, with its media "
+            "type.",
+            param=place,
         )
-    media_type = head.group(1).lower()
-    return Media(which, media_type, url[head.end() :], detail=detail, marker=marker)  # type: ignore[arg-type]
+    return Media(kind, head.group(1).lower(), url[head.end() :], detail=detail, marker=marker)
 
 
 def _tools(given: _Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
@@ -357,8 +359,11 @@ def read_reply(body: bytes, usage: Usage | None) -> Reply:
     choice = choices[0] if choices else {}
     message = _MESSAGE.decode(choice.get("message", msgspec.Raw(b'{"role":"assistant"}')))
     reason = text_of(choice.get("finish_reason"))
-    parts = tuple(_parts(message, 0, []))
+    reply_id = text_of(members.get("id"))
+    parts = tuple(_parts(message, "message", [], made_id=f"call_{reply_id}"))
     finish = FINISHES.get(reason, Finish.STOP)
+    if finish is Finish.STOP and any(isinstance(part, ToolUse) for part in parts):
+        finish = Finish.TOOLS  # OpenAI says stop where it was told which tool to call
     if finish is Finish.STOP and any(isinstance(part, Refusal) for part in parts):
         finish = Finish.REFUSED
-    return Reply(text_of(members.get("id")), text_of(members.get("model")), parts, finish, usage)
+    return Reply(reply_id, text_of(members.get("model")), parts, finish, usage)

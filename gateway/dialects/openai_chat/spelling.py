@@ -17,8 +17,6 @@ class Pattern:
     before_text: bytes
     after_text: bytes
     after_padding: bytes
-    lines: int = 2
-    """Line ends of one event, its blank line's included."""
 
     def measure(self, whole: bytes) -> tuple[int, int] | None:
         """(events, bytes of text) if `whole` is nothing but events of this pattern, else None."""
@@ -39,7 +37,7 @@ class Pattern:
                 at += len(end)
             events += 1
             size += stop - start
-        return (events, size) if whole.count(b"\n") == self.lines * events else None
+        return (events, size) if whole.count(b"\n") == 2 * events else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +76,11 @@ class Spelling:
         before, after = event[: found[0]], event[end:]
         if end == found[0] or any(opener in after for opener in self.texts):
             return None
-        padding, lines = after.find(self.padding), event.count(b"\n")
+        padding = after.find(self.padding)
         if padding < 0:
-            return Pattern(before, after, b"", lines)
+            return Pattern(before, after, b"")
         start = padding + len(self.padding)
-        return Pattern(before, after[:start], after[_string_end(after, start) :], lines)
+        return Pattern(before, after[:start], after[_string_end(after, start) :])
 
     def text_bytes(self, data: bytes) -> int:
         """Bytes of all strings that are output text."""

@@ -50,6 +50,9 @@ class OpenAIEndpoint:
         """Where the caller gives a limit, its members have the new one; else the endpoint's first name is added."""
         return output_limited(body, tokens, self.limit_members, quirks)
 
+    def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
+        return None
+
     def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap:
         return OpenAITap(self.spellings, head.choices, head.usage_asked, quirks)
 

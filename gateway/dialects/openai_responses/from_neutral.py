@@ -28,16 +28,22 @@ from gateway.core.neutral import (
     Turn,
 )
 from gateway.core.usage import Meter, Usage
-from gateway.dialects.openai_chat.from_neutral import effort_of
+from gateway.dialects.openai_chat.from_neutral import effort_of, say_sampling
 from gateway.dialects.openai_responses.errors import untold_response
 from gateway.dialects.translate.seals import RESPONSES, pack
+from gateway.dialects.translate.schemas import arguments_schema
 from gateway.dialects.translate.writing import (
     Names,
-    arguments_schema,
+    OwnNames,
     fitting_id,
+    leading_system,
+    named_file,
     refuse_choices,
     refuse_essential,
     refuse_media,
+    result_text,
+    short_user,
+    texts_of,
 )
 
 DIALECT = "OpenAI's Responses API"
@@ -47,8 +53,17 @@ _THINKERS = re.compile(r"(?:^|[/:_-])(?:o[1-9]|gpt-(?:[5-9]|\d\d)|gpt-oss|codex|
 _USUAL_TIERS = frozenset({"", "auto", "default"})
 _ENCODER = msgspec.json.Encoder()
 
-UNSAID = {"stop": "always", "top_k": "always", "effort": "by models that do not reason"}
+UNSAID = {
+    "stop": "always",
+    "top_k": "always",
+    "effort": "by models that do not reason",
+    "temperature": "by OpenAI's reasoning models, unless told not to reason",
+    "top_p": "as temperature",
+}
 """Neutral members that are left out, and when."""
+TOKENS_MIN = 16
+"""The API refuses a lower limit on the answer: a call that asks for less is sent with this."""
+_ANSWERS = frozenset({"message", "function_call", "custom_tool_call"})
 
 Json = dict[str, object]
 
@@ -58,18 +73,15 @@ def write_ask(ask: Ask, model: str, names: Names) -> tuple[bytes, tuple[str, ...
     refuse_essential(ask, DIALECT)
     refuse_choices(ask, DIALECT)
     dropped = list(ask.lost)
-    leading = next((at for at, turn in enumerate(ask.turns) if turn.role != "system"), len(ask.turns))
-    instructions = "\n\n".join([_texts(turn.parts) for turn in ask.turns[:leading]])
-    items = [item for turn in ask.turns[leading:] for item in _items(turn, names)]
+    leading = leading_system(ask.turns)
+    instructions = "\n\n".join([text for turn in ask.turns[:leading] if (text := texts_of(turn.parts))])
+    items = _led([item for turn in ask.turns[leading:] for item in _items(turn, names)])
     body: Json = {"model": model, "input": items, "store": False}
     if instructions:
         body["instructions"] = instructions
     if ask.max_output_tokens is not None:
-        body["max_output_tokens"] = ask.max_output_tokens
-    for name in ("temperature", "top_p"):
-        text = getattr(ask, name)
-        if text:
-            body[name] = msgspec.Raw(text.encode())
+        body["max_output_tokens"] = max(TOKENS_MIN, ask.max_output_tokens)
+    say_sampling(ask, model, effort_of(ask), body, dropped)
     if ask.tools:
         body["tools"] = [_tool(tool, names) for tool in ask.tools]
         if ask.tool_choice is not None:
@@ -79,19 +91,16 @@ def write_ask(ask: Ask, model: str, names: Names) -> tuple[bytes, tuple[str, ...
     _say_text(ask, body)
     _reason(ask, model, body, dropped)
     if ask.user:
-        body["safety_identifier"] = ask.user
+        body["safety_identifier"] = short_user(ask.user)
     if ask.cache_key:
         body["prompt_cache_key"] = ask.cache_key
     if ask.service_tier not in _USUAL_TIERS:
         body["service_tier"] = ask.service_tier
     if ask.stream:
         body["stream"] = True
-    dropped += [name for name in ("stop", "top_k") if getattr(ask, name)]
+    if ask.stop:
+        dropped.append("stop")
     return _ENCODER.encode(body), tuple(dict.fromkeys(dropped))
-
-
-def _texts(parts: Sequence[Part]) -> str:
-    return "\n".join([part.text for part in parts if isinstance(part, Text)])
 
 
 def _say_text(ask: Ask, body: Json) -> None:
@@ -114,6 +123,18 @@ def _reason(ask: Ask, model: str, body: Json, dropped: list[str]) -> None:
     body["include"] = ["reasoning.encrypted_content"]
     if effort:
         body["reasoning"] = {"effort": effort} | ({"summary": "auto"} if effort != "none" else {})
+
+
+def _led(items: Sequence[Json]) -> list[Json]:
+    """The items without reasoning that led to nothing: the API refuses it without the item that came of it."""
+    kept: list[Json] = []
+    followed = False
+    for item in reversed(items):
+        if item["type"] != "reasoning":
+            followed = item["type"] in _ANSWERS and item.get("role", "assistant") == "assistant"
+        if followed or item["type"] != "reasoning":
+            kept.append(item)
+    return kept[::-1]
 
 
 def _items(turn: Turn, names: Names) -> Iterator[Json]:
@@ -146,7 +167,7 @@ def _message(turn: Turn, content: list[Json]) -> Json:
 
 def _content(part: Part, role: str) -> Json | None:
     match part:
-        case Text(text=text):
+        case Text(text=text) if text:
             return {"type": "output_text" if role == "assistant" else "input_text", "text": text}
         case Refusal(text=text):
             return {"type": "refusal", "refusal": text}
@@ -162,7 +183,7 @@ def _content(part: Part, role: str) -> Json | None:
             if part.url:
                 return file | {"file_url": part.url}
             data = f"data:{part.media_type};base64,{part.data}"
-            return file | {"filename": part.name or "file", "file_data": data}
+            return file | {"filename": named_file(part), "file_data": data}
         case Media():
             raise refuse_media(part, DIALECT)
     return None
@@ -182,10 +203,8 @@ def _item(part: Part, names: Names) -> Json | None:
             call = {"call_id": fitting_id(part.id), "name": names.sent(part.name), "arguments": arguments}
             return {"type": "function_call", **call}
         case ToolResult():
-            text = _texts(part.parts)
             kind = "custom_tool_call_output" if part.custom else "function_call_output"
-            output = f"The tool failed: {text}" if part.is_error else text
-            return {"type": kind, "call_id": fitting_id(part.tool_use_id), "output": output}
+            return {"type": kind, "call_id": fitting_id(part.tool_use_id), "output": result_text(part)}
     return None
 
 
@@ -226,7 +245,7 @@ def write_reply(reply: Reply, ask: Ask, created_s: int) -> bytes:
     """A whole reply as a response object."""
     response = response_of(reply.id, reply.model, ask, created_s)
     response["output"] = [item_of(part, f"{response['id']}_{at}") for at, part in enumerate(reply.parts)]
-    conclude(response, reply.finish, reply.usage)
+    conclude(response, reply.finish, reply.usage, any(isinstance(part, Refusal) for part in reply.parts))
     return _ENCODER.encode(response)
 
 
@@ -240,14 +259,14 @@ def response_of(upstream_id: str, model: str, ask: Ask, created_s: int) -> Respo
         "model": model,
         "parallel_tool_calls": ask.parallel_tools is not False,
         "max_output_tokens": ask.max_output_tokens,
-        "tools": [_tool(tool, Names(1 << 16)) for tool in ask.tools],
-        "tool_choice": _choice(ask.tool_choice, ask.tools, Names(1 << 16)) if ask.tool_choice else "auto",
+        "tools": [_tool(tool, OwnNames()) for tool in ask.tools],
+        "tool_choice": _choice(ask.tool_choice, ask.tools, OwnNames()) if ask.tool_choice else "auto",
         "reasoning": {"effort": ask.effort or None, "summary": None},
         "safety_identifier": ask.user or None,
         "prompt_cache_key": ask.cache_key or None,
     }
     if ask.turns and ask.turns[0].role == "system":
-        response["instructions"] = _texts(ask.turns[0].parts)
+        response["instructions"] = texts_of(ask.turns[0].parts)
     for name in ("temperature", "top_p"):
         text = getattr(ask, name)
         if text:
@@ -257,13 +276,15 @@ def response_of(upstream_id: str, model: str, ask: Ask, created_s: int) -> Respo
     return response
 
 
-def conclude(response: Response, finish: Finish, usage: Usage | None) -> None:
-    """Gives a response its end."""
+def conclude(response: Response, finish: Finish, usage: Usage | None, refused: bool) -> None:
+    """Gives a response its end; `refused`: its output holds a refusal in words."""
     reason = {
         Finish.LENGTH: "max_output_tokens",
         Finish.CONTEXT: "max_output_tokens",
         Finish.FILTERED: "content_filter",
     }
+    if finish is Finish.REFUSED and not refused:  # no words of a refusal tell it
+        finish = Finish.FILTERED
     response["status"] = "incomplete" if finish in reason else "completed"
     response["incomplete_details"] = {"reason": reason[finish]} if finish in reason else None
     response["completed_at"] = response["created_at"]

@@ -56,6 +56,7 @@ class ResponsesWriter:
         self._text_between = b""
         self._text_after = b""
         self._finish = Finish.STOP
+        self._refused = False
 
     def write(self, event: Event) -> bytes:
         match event:
@@ -76,7 +77,7 @@ class ResponsesWriter:
     def end(self, usage: Usage | None) -> tuple[bytes, bytes]:
         response = self._response
         response["output"] = self._items
-        conclude(response, self._finish, usage)
+        conclude(response, self._finish, usage, self._refused)
         return b"", self._say(f"response.{response['status']}", {"response": response})
 
     def failed(self, error: FaregateError) -> bytes:
@@ -124,6 +125,7 @@ class ResponsesWriter:
 
     def _begin_part(self, event: PartBegan) -> bytes:
         self._open, self._texts, self._seal = event, [], None
+        self._refused = self._refused or event.kind == "refusal"
         announced = self._made("in_progress")
         if event.kind in ("text", "refusal"):
             announced["content"] = []

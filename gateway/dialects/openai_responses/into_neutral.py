@@ -26,8 +26,9 @@ from gateway.core.neutral import (
 )
 from gateway.core.usage import Usage
 from gateway.dialects.json_body import NULL, Members, is_null, open_members, open_object, said, text_of
-from gateway.dialects.openai_chat.into_neutral import arguments_of, from_url, lost_members, number
-from gateway.dialects.openai_chat.request import NAME_CHARS_MAX, bad_member
+from gateway.dialects.openai_chat.into_neutral import arguments_of, from_url, lost_members
+from gateway.dialects.openai_chat.request import NAME_CHARS_MAX
+from gateway.dialects.translate.reading import misread, number
 from gateway.dialects.translate.seals import RESPONSES, unpack
 
 SAID_ELSEWHERE = frozenset({
@@ -39,7 +40,12 @@ SAID_ELSEWHERE = frozenset({
 answer, `truncation` and `context_management` what it may do when there is no room: no answer changes by them."""
 ESSENTIAL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-_HARMLESS = frozenset({"compaction"})
+_HARMLESS = frozenset({"compaction", "reasoning"})
+_STATE = frozenset({"input.item_reference"})
+"""What stands for something that the provider keeps."""
+_KNOWN = frozenset({
+    "message", "function_call", "custom_tool_call", "function_call_output", "custom_tool_call_output", "reasoning",
+})  # fmt: skip
 
 Content = str | list[msgspec.Raw]
 
@@ -117,7 +123,7 @@ def read_ask(body: bytes) -> Ask:
     try:
         given = _BODY.decode(body)
     except msgspec.ValidationError as error:
-        raise bad_member(str(error)) from error
+        raise misread(error) from error
     lost = list(lost_members(members, SAID_ELSEWHERE))
     turns = tuple(_turns(given, lost))
     tools, hosted = _tools(given)
@@ -127,8 +133,8 @@ def read_ask(body: bytes) -> Ask:
         turns=turns,
         stream=bool(given.stream),
         max_output_tokens=given.max_output_tokens or None,
-        temperature=number(given.temperature),
-        top_p=number(given.top_p),
+        temperature=number(given.temperature, "temperature"),
+        top_p=number(given.top_p, "top_p"),
         tools=tools,
         tool_choice=_choice(given.tool_choice),
         parallel_tools=given.parallel_tool_calls,
@@ -139,7 +145,7 @@ def read_ask(body: bytes) -> Ask:
         cache_key=given.prompt_cache_key or "",
         service_tier=given.service_tier or "",
         lost=(*lost, *hosted),
-        essential=(*[name for name in lost if name in ESSENTIAL], *hosted),
+        essential=(*[name for name in lost if name in ESSENTIAL or name in _STATE], *hosted),
     )
 
 
@@ -153,7 +159,7 @@ def _turns(given: _Body, lost: list[str]) -> Iterator[Turn]:
     role: Role = "user"
     gathered: list[Part] = []
     for at, raw in enumerate(given.input or ()):
-        theirs, parts = _read_item(raw, at, lost)
+        theirs, parts = _read_item(raw, f"input[{at}]", lost)
         if gathered and (theirs != role or theirs == "system"):
             yield Turn(role, tuple(gathered))
             gathered = []
@@ -163,26 +169,32 @@ def _turns(given: _Body, lost: list[str]) -> Iterator[Turn]:
         yield Turn(role, tuple(gathered))
 
 
-def _read_item(raw: msgspec.Raw, at: int, lost: list[str]) -> tuple[Role, tuple[Part, ...]]:
+def _read_item(raw: msgspec.Raw, place: str, lost: list[str]) -> tuple[Role, tuple[Part, ...]]:
+    """An item's side and parts. One of a kind that is not known here is opened no further: its members may be any."""
+    members = open_members(raw)
+    if members is None:
+        raise BadRequest(f"{place} must be an object.", param=place)
+    kind = text_of(members.get("type")) or "message"
+    if kind not in _KNOWN:
+        if kind not in _HARMLESS:
+            lost.append(f"input.{kind[:40]}")
+        return ("user" if kind.endswith("_output") else "assistant"), ()
     try:
         item = _ITEM.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise BadRequest(f"input[{at}] is wrong: {error}", param=f"input[{at}]") from error
-    if item.type == "message" or (not item.type and item.role):
+    except msgspec.ValidationError as error:
+        raise misread(error, place) from error
+    if kind == "message":
         role = _ROLES.get(item.role)
         if role is None:
             raise BadRequest(
-                f"input[{at}].role is {item.role[:40]!r}: it must be user, assistant, system or developer.",
-                param=f"input[{at}].role",
+                f"{place}.role is {item.role[:40]!r}: it must be user, assistant, system or developer.",
+                param=f"{place}.role",
             )
-        return role, tuple(_content(item.content, at, lost))
-    parts = tuple(_item_parts(item, at, lost))
-    if not parts and item.type not in ("reasoning", *_HARMLESS):
-        lost.append(f"input.{item.type[:40]}")
-    return ("user" if item.type.endswith("_output") else "assistant"), parts
+        return role, tuple(_content(item.content, f"{place}.content", lost))
+    return ("user" if kind.endswith("_output") else "assistant"), tuple(_item_parts(item, place, lost))
 
 
-def _item_parts(item: _Item, at: int, lost: list[str]) -> Iterator[Part]:
+def _item_parts(item: _Item, place: str, lost: list[str]) -> Iterator[Part]:
     match item.type:
         case "function_call":
             name = within(item.namespace, item.name)
@@ -191,7 +203,7 @@ def _item_parts(item: _Item, at: int, lost: list[str]) -> Iterator[Part]:
             name = within(item.namespace, item.name)
             yield ToolUse(item.call_id or item.id, name, item.input, custom=True, namespace=item.namespace)
         case "function_call_output" | "custom_tool_call_output":
-            parts = tuple(_content(item.output, at, lost))
+            parts = tuple(_content(item.output, f"{place}.output", lost))
             kept = tuple([part for part in parts if isinstance(part, Text | Media)])
             yield ToolResult(item.call_id, kept, custom=item.type.startswith("custom"))
         case "reasoning":
@@ -209,21 +221,23 @@ def _reasoning(item: _Item) -> Iterator[Thinking]:
         yield Thinking(text, f"{item.id}:{seal}" if seal else "", RESPONSES if seal else "")
 
 
-def _content(content: Content | None, at: int, lost: list[str]) -> Iterator[Part]:
+def _content(content: Content | None, place: str, lost: list[str]) -> Iterator[Part]:
     if isinstance(content, str):
         if content:
             yield Text(content)
         return
-    for raw in content or ():
-        part = open_members(raw) or {}
-        read = _part(part, at)
+    for at, raw in enumerate(content or ()):
+        part = open_members(raw)
+        if part is None:
+            raise BadRequest(f"{place}[{at}] must be an object.", param=f"{place}[{at}]")
+        read = _part(part, f"{place}[{at}]")
         if read is None:
             lost.append(f"input.content.{text_of(part.get('type'))[:40]}")
         else:
             yield read
 
 
-def _part(part: Members, at: int) -> Part | None:
+def _part(part: Members, place: str) -> Part | None:
     file_id = text_of(part.get("file_id"))
     match text_of(part.get("type")):
         case "input_text" | "output_text" | "text":
@@ -233,13 +247,13 @@ def _part(part: Members, at: int) -> Part | None:
         case "input_image" if file_id:
             return Media("image", file_id=file_id)
         case "input_image":
-            return from_url("image", text_of(part.get("image_url")), at, text_of(part.get("detail")))
+            return from_url("image", text_of(part.get("image_url")), place, text_of(part.get("detail")))
         case "input_file":
             name = text_of(part.get("filename"))
             if file_id:
                 return Media("file", file_id=file_id, name=name)
             url = text_of(part.get("file_url")) or text_of(part.get("file_data"))
-            return msgspec.structs.replace(from_url("file", url, at), name=name)
+            return msgspec.structs.replace(from_url("file", url, place), name=name)
         case "input_audio":
             audio = open_members(part.get("input_audio", msgspec.Raw(b"{}"))) or {}
             return Media("audio", f"audio/{text_of(audio.get('format')) or 'wav'}", data=text_of(audio.get("data")))
@@ -325,9 +339,16 @@ def read_reply(body: bytes, usage: Usage | None) -> Reply:
     given = _RESPONSE.decode(body)
     parts: list[Part] = []
     for at, raw in enumerate(given.output):
-        parts.extend(_read_item(raw, at, [])[1])
+        parts.extend([_unplaced(part) for part in _read_item(raw, f"output[{at}]", [])[1]])
     reason = given.incomplete_details.reason if given.incomplete_details is not None else ""
     return Reply(given.id, given.model, tuple(parts), finish_of(given.status, reason, parts), usage)
+
+
+def _unplaced(part: Part) -> Part:
+    """A tool's call under the name that was sent: namespaces were never sent."""
+    if isinstance(part, ToolUse) and part.namespace:
+        return msgspec.structs.replace(part, name=part.name.removeprefix(f"{part.namespace}."), namespace="")
+    return part
 
 
 def finish_of(status: str, reason: str, parts: list[Part]) -> Finish:

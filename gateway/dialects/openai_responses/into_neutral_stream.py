@@ -176,6 +176,11 @@ class ResponsesReader:
         self._finished = True
         told: list[Event] = []
         self._close(told)
+        while self._waiting:  # items that were never said to be done
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                self._read(one, told)
+            self._close(told)
         reason = response.incomplete_details.reason if response.incomplete_details is not None else ""
         if response.status == "incomplete":
             finish = Finish.FILTERED if reason == "content_filter" else Finish.LENGTH

@@ -21,6 +21,7 @@ from gateway.dialects.openai_chat.request import (
     TokenCount,
     has_cache_markers,
     plain_names,
+    read_tags,
     read_typed,
     unknown_fields,
 )
@@ -133,6 +134,7 @@ def read_responses_head(body: bytes, *, output_expected: bool = True) -> Head:
         output_expected=output_expected,
         hosted_tools=hosted,
         session=(head.prompt_cache_key or "")[:NAME_CHARS_MAX],
+        tags=read_tags(members.get("metadata")),
         tool_calls_max=_calls_max(hosted, head.max_tool_calls),
         tool_meters=_meters(hosted),
         previous_id=head.previous_response_id or "",

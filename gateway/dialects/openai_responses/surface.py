@@ -38,6 +38,11 @@ class Responses(OpenAIEndpoint):
     def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
         return body if self._seal is None else self._seal.sealed_reply(body)
 
+    def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
+        members = open_object(body)
+        members["max_tool_calls"] = raw_json(calls)
+        return write_members(members)
+
     def tap(self, head: Head, quirks: Quirks = PLAIN) -> StreamTap:
         return ResponsesTap(quirks, self._seal)
 

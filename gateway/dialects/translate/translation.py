@@ -13,7 +13,7 @@ import msgspec
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.config import OnUnsupported
 from gateway.core.errors import BadRequest, FaregateError, UpstreamInvalidReply
-from gateway.core.neutral import Ask, Event, Finished, Part, PartBegan, PartEnded, PartGrew, Tool, ToolUse
+from gateway.core.neutral import Ask, Began, Event, Finished, Part, PartBegan, PartEnded, PartGrew, Tool, ToolUse
 from gateway.core.ports import Outgoing, StreamTap, Surface
 from gateway.core.quirks import PLAIN, ErrorFacts, Quirks
 from gateway.core.usage import Usage
@@ -87,6 +87,9 @@ class Translation:
     def with_output_limit(self, body: bytes, tokens: int, quirks: Quirks = PLAIN) -> bytes | None:
         return self._caller.with_output_limit(body, tokens)
 
+    def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
+        return None
+
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:
         facts = self._upstream.read_reply(body, quirks)
         self._usage = facts.usage
@@ -95,7 +98,7 @@ class Translation:
     def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
         try:
             reply = self._theirs.read_reply(body, self._usage)
-        except (BadRequest, msgspec.ValidationError, msgspec.DecodeError) as error:
+        except (BadRequest, ValueError, RecursionError) as error:
             raise UpstreamInvalidReply(f"The provider's reply cannot be translated: {error}") from error
         parts = tuple([_own_tool(part, self._names, self._tools()) for part in reply.parts])
         return self._own.write_reply(msgspec.structs.replace(reply, parts=parts), self._ask, self._created_s)
@@ -146,6 +149,7 @@ class TranslatingTap:
         self._tools = tools
         self._cutter = EventCutter()
         self._gathered: list[str] | None = None
+        self._began = False
         self._finished = False
         self.terminal = b""
 
@@ -190,8 +194,12 @@ class TranslatingTap:
                     return self._writer.write(event)
                 self._gathered.append(event.text)
                 return b""
+            case PartBegan() if not self._began:
+                return self._begin() + self._write(event)
             case PartBegan(kind="tool"):
                 return self._write_tool(event)
+            case Began():
+                self._began = True
             case PartEnded() if self._gathered is not None:
                 whole, self._gathered = custom_input("".join(self._gathered)), None
                 return self._writer.write(PartGrew(event.index, whole)) + self._writer.write(event)
@@ -199,7 +207,13 @@ class TranslatingTap:
                 if self._finished:
                     return b""
                 self._finished = True
+                if not self._began:
+                    return self._begin() + self._writer.write(event)
         return self._writer.write(event)
+
+    def _begin(self) -> bytes:
+        """For a provider that never says that it began."""
+        return self._write(Began(self._inner.upstream_id, self._inner.model_served))
 
     def _write_tool(self, event: PartBegan) -> bytes:
         name = self._names.own(event.name)

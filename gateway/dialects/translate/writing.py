@@ -1,19 +1,19 @@
-"""What every writer of neutral forms shares: what it could not say, tool names and ids that fit, schemas."""
+"""What every writer of neutral forms shares: what it could not say, tool names and ids that fit."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from gateway.core.errors import BadRequest
-from gateway.core.neutral import Ask, Media, Tool, ToolUse
+from gateway.core.neutral import Ask, Media, Part, Text, ToolResult, ToolUse, Turn
 
 _ID = re.compile(r"[^a-zA-Z0-9_-]")
 _ENCODER = msgspec.json.Encoder()
-EMPTY_OBJECT = msgspec.Raw(b'{"type":"object","properties":{}}')
+USER_CHARS_MAX = 64
 
 
 class Names:
@@ -41,6 +41,16 @@ class Names:
     def own(self, sent: str) -> str:
         """As the caller knows it."""
         return self._own.get(sent, sent)
+
+
+class OwnNames(Names):
+    """The caller's own names, told back to the caller."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def sent(self, name: str) -> str:
+        return name
 
 
 def fitting_id(text: str, most_chars: int = 64) -> str:
@@ -90,13 +100,6 @@ def arguments_object(use: ToolUse) -> msgspec.Raw:
     return msgspec.Raw(_ENCODER.encode({"input": use.arguments}))
 
 
-def arguments_schema(tool: Tool) -> msgspec.Raw:
-    """The schema of a function's arguments; a custom tool takes one text."""
-    if tool.custom:
-        return msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}')
-    return tool.schema or EMPTY_OBJECT
-
-
 def custom_input(arguments: str) -> str:
     """What a custom tool is called with, of the arguments that a model wrote for `arguments_schema`."""
     try:
@@ -107,27 +110,36 @@ def custom_input(arguments: str) -> str:
     return found if isinstance(found, str) else arguments
 
 
-def closed(schema: msgspec.Raw) -> msgspec.Raw:
-    """The schema with `additionalProperties: false` in every object that does not say it: structured outputs demand
-    it."""
-    return msgspec.Raw(_ENCODER.encode(_closed(msgspec.json.decode(schema))))
-
-
-def _closed(value: object) -> object:
-    if isinstance(value, list):
-        return [_closed(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    made = {name: _closed(item) for name, item in value.items()}
-    if made.get("type") == "object" or ("properties" in made and "type" not in made):
-        made.setdefault("additionalProperties", False)
-    return made
-
-
 def opaque_user(user: str) -> str:
     """An id of the end user that says nothing of the person: what looks like an e-mail address is hashed."""
     return hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32] if "@" in user else user
 
 
-def text_lines(texts: Iterable[str]) -> str:
-    return "\n".join([text for text in texts if text])
+def short_user(user: str) -> str:
+    """An id of the end user as OpenAI takes it: at most 64 characters. A longer one (Claude Code's) is hashed."""
+    return user if len(user) <= USER_CHARS_MAX else hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
+
+
+def leading_system(turns: Sequence[Turn]) -> int:
+    """How many turns at the beginning are instructions. Where there is nothing else the last of them is what is asked:
+    only chat completions can be without a message."""
+    leading = next((at for at, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    return max(0, leading - 1) if leading == len(turns) else leading
+
+
+def texts_of(parts: Iterable[Part]) -> str:
+    return "\n".join([part.text for part in parts if isinstance(part, Text)])
+
+
+def result_text(result: ToolResult) -> str:
+    """What a tool gave, as text for dialects that have no mark for a failure."""
+    text = texts_of(result.parts)
+    if any(isinstance(part, Media) for part in result.parts):
+        text = f"{text}\n(The result's images and files follow.)".lstrip()
+    return f"The tool failed: {text}" if result.is_error else text
+
+
+def named_file(media: Media) -> str:
+    """A file's name; OpenAI tells its kind by the ending."""
+    name = media.name or "file"
+    return f"{name}.pdf" if media.media_type == "application/pdf" and "." not in name else name
