@@ -7,7 +7,7 @@ LOCAL_MODEL := .venv-local
 PEERS := .peers
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check lint types layers format lock bench bench-peers soak test-faults wheel system-deps clean screenshots
+.PHONY: help run serve test check lint types layers format lock bench bench-peers bench-translation soak test-faults wheel system-deps clean screenshots
 .PHONY: run-local-model test-providers
 
 help: ## this list
@@ -79,6 +79,9 @@ bench-peers: $(PEERS)/litellm-bench/.installed ## LiteLLM's proxy for `make benc
 
 bench: $(STAMP) ## throughput, latency, recording delay, beside nginx and LiteLLM; writes docs/performance.md
 	$(BIN)/python -m benchmarks.run
+
+bench-translation: $(STAMP) ## what an event of a stream costs, as it comes and translated, for every pair of dialects
+	$(BIN)/python -m benchmarks.translation
 
 test-faults: $(STAMP) ## kill campaigns, torn tails, full disks, SQL away (about half an hour)
 	$(BIN)/python -m benchmarks.faults

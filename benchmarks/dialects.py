@@ -203,25 +203,25 @@ def _counted(own: str, theirs: str, batches: int) -> int:
     return int(line.rsplit(":", 1)[1])
 
 
+def rows(*, counted: bool = True) -> list[dict[str, Any]]:
+    """One row for each pair of dialects; instructions (0: not counted) where nothing is translated."""
+    found = []
+    for own in SURFACES:
+        for theirs in SURFACES:
+            spent = uvloop.run(measure(own, theirs, BATCHES, BATCH))
+            number = instructions(own, theirs) if counted and own == theirs and shutil.which("valgrind") else 0
+            found.append({"asked": own, "provider": theirs, "us": spent, "instructions": number})
+    return found
+
+
 def main(arguments: list[str]) -> None:
-    """Without arguments the whole table; with `own theirs batches` one measurement, for callgrind."""
+    """Without arguments all rows; with `own theirs batches` one measurement, for callgrind."""
     if arguments:
         own, theirs, batches = arguments
         uvloop.run(measure(own, theirs, int(batches), 320))
         return
-    counts = shutil.which("valgrind") is not None
-    first: dict[str, float] = {}
-    for own in SURFACES:
-        for theirs in SURFACES:
-            spent = uvloop.run(measure(own, theirs, BATCHES, BATCH))
-            text = f"{own:17} {'passed' if own == theirs else 'into ' + theirs:24} {spent:6.1f} µs"
-            first.setdefault("µs", spent)
-            text += f" ({spent / first['µs']:.2f})"
-            if counts and own == theirs:
-                number = instructions(own, theirs)
-                first.setdefault("instructions", number)
-                text += f"   {number:9,} instructions ({number / first['instructions']:.2f})"
-            print(text, flush=True)
+    for row in rows():
+        print(f"{row['asked']:17} {row['provider']:17} {row['us']:6.1f} µs {row['instructions']:12,}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report_more import burst, memory, steps, streams
+from benchmarks.report_more import burst, dialects, memory, steps, streams
 from benchmarks.results import Section
 from benchmarks.tables import amount, made, note, table
 
@@ -28,6 +28,8 @@ def page(sections: Mapping[str, Section]) -> str:
         lines += memory(sections["memory"], sections.get("litellm", {}))
     if "steps" in sections:
         lines += steps(sections["steps"], sections.get("requests", {}))
+    if "dialects" in sections:
+        lines += dialects(sections["dialects"])
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

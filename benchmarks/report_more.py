@@ -151,3 +151,23 @@ def _limits(section: Section) -> list[str]:
         "",
     ]
     return ["### With more limits", "", *table(head, rows), *text]
+
+
+def dialects(section: Section) -> list[str]:
+    """Each dialect with a provider of each."""
+    first = section["rows"][0]
+    rows = []
+    for row in section["rows"]:
+        passed = row["asked"] == row["provider"]
+        counted = f"{row['instructions']:,} ({row['instructions'] / first['instructions']:.2f})" if passed else ""
+        spent = f"{row['us']:.0f} ({row['us'] / first['us']:.2f})"
+        what = "passes" if passed else f"into {row['provider']}"
+        rows.append([row["asked"], what, spent, counted if row["instructions"] else "", f"{row['event_us']:.1f}"])
+    text = [
+        "A whole call in one process without the kernel, with key, limits, journal and upstream connection: the least",
+        "of many batches, in brackets against the first row. Instructions are callgrind's, which other work does not",
+        "change. An event of a stream is fed alone, as providers send them.",
+        "",
+    ]
+    head = ["asked in", "provider's dialect", "µs a call", "instructions a call", "µs an event"]
+    return ["## Dialects", "", *made(section), *text, *table(head, rows)]

@@ -19,6 +19,7 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from benchmarks.bench import STANDARD_S, Bench, instant_upstream
+from benchmarks.dialects import rows
 from benchmarks.machine import facts, too_busy
 from benchmarks.part_burst import burst
 from benchmarks.part_litellm import litellm
@@ -28,12 +29,19 @@ from benchmarks.part_streams import streams
 from benchmarks.report import page
 from benchmarks.results import DOCS, Results, Section, load_now, new_run
 from benchmarks.steps import limit_costs, shrink_us, step_costs
+from benchmarks.translation import event_costs
 
 
 def steps(bench: Bench) -> Section:
     """CPU of the path's own functions."""
     by_limits = {str(count): costs for count, costs in limit_costs().items()}
     return {"steps_us": step_costs(), "limits_us": by_limits, "shrink_us": shrink_us()}
+
+
+def dialects(bench: Bench) -> Section:
+    """A call, and an event of a stream, in each dialect with a provider of each."""
+    events = event_costs()
+    return {"rows": [row | {"event_us": events[row["asked"], row["provider"]]} for row in rows()]}
 
 
 PARTS: dict[str, Callable[[Bench], Section]] = {
@@ -44,6 +52,7 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
     "streams": streams,
     "memory": memory,
     "steps": steps,
+    "dialects": dialects,
 }
 
 

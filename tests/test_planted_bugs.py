@@ -42,6 +42,20 @@ BUGS = [
         "tests/store/test_ledger_writer.py::test_a_call_is_in_every_table_once[sqlite]",
     ),
     Bug(
+        "a sum by value applied twice",
+        "store/ledger_straight.py",
+        "    await statements.add_values.count_tuples(connection, sums.value_rows())\n",
+        "    await statements.add_values.count_tuples(connection, sums.value_rows())\n" * 2,
+        "tests/store/test_ledger_values.py::test_spend_is_grouped_by_tag_user_and_session_and_adds_up[sqlite]",
+    ),
+    Bug(
+        "a month closed by sums that are not its last",
+        "store/period_store.py",
+        "            if await loaded_since(connection, org, month_ms, reached):\n",
+        "            if False:\n",
+        "tests/store/test_ledger_corrections.py::test_a_load_that_has_begun_is_in_the_month_that_is_closed[sqlite]",
+    ),
+    Bug(
         "a rollup from rows that were not inserted",
         "store/ledger_careful.py",
         "        for (call_id,) in ended:\n",

@@ -55,7 +55,8 @@ class Head(msgspec.Struct, frozen=True):
     thinks: bool = False
     """It says how much to think, and that is not nothing."""
     own_usage: Usage | None = None
-    """What a request uses as far as it says itself, where its reply may say nothing: characters to be read aloud."""
+    """What a request uses as far as it says itself, where its reply says nothing or is lost: characters to be read
+    aloud."""
     base64: bool = False
     """It wants numbers as base64 of little-endian float32, whatever its provider makes of that."""
     background: bool = False

@@ -191,8 +191,9 @@ class Surface(Wire, Protocol):
 class StatefulSurface(Surface, Protocol):
     """A surface whose replies name what their provider keeps, for later calls to go on from."""
 
-    def naming(self, name: Callable[[str], str]) -> Wire:
-        """This surface as a wire that says ids of such state as `name` does."""
+    def naming(self, name: Callable[[str], str], previous: str = "") -> Wire:
+        """This surface as a wire that says ids of such state as `name` does, in refusals too that of the state a call
+        goes on from: `previous`, the provider's own."""
         ...
 
     def with_previous(self, body: bytes, upstream_id: str) -> bytes:

@@ -87,19 +87,21 @@ class Issued:
                     "same provider, or send the whole input.",
                     param="previous_response_id",
                 )
+            found = self.ids.find(head.previous_id, passage.caller.key.org, (passage.kept_at,))
+            previous = "" if found is None else found[0]
+            return tuple([self._naming(passage, surface, one, previous) for one in targets])
         key = (passage.caller.key.org, id(targets))
         known = self._bound.get(key)
         if known is not None and known[0] is targets:
             return known[1]
         made = tuple([self._naming(passage, surface, one) for one in targets])
-        if not passage.kept_at:  # a plan is the same object until the policy changes
-            if len(self._bound) >= REMEMBERED:
-                self._bound.clear()
-            self._bound[key] = (targets, made)
+        if len(self._bound) >= REMEMBERED:
+            self._bound.clear()
+        self._bound[key] = (targets, made)  # a plan is the same object until the policy changes
         return made
 
-    def _naming(self, passage: Passage, surface: StatefulSurface, target: Target) -> Target:
+    def _naming(self, passage: Passage, surface: StatefulSurface, target: Target, previous: str = "") -> Target:
         if target.wire is not passage.surface:
             return target
         name = partial(self.ids.name, org=passage.caller.key.org, provider=target.provider.name)
-        return msgspec.structs.replace(target, wire=surface.naming(name))
+        return msgspec.structs.replace(target, wire=surface.naming(name, previous))

@@ -6,6 +6,7 @@ Such a call is admitted, recorded and answered as any other; it holds no money, 
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -21,7 +22,7 @@ from gateway.flow.services import Services
 from gateway.flow.state import Passage, Target
 
 QUERY_CHARS_MAX = 2048
-_STREAM = "stream=true"
+_NO = frozenset({"", "0", "false"})
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
@@ -35,10 +36,14 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
 
     async def walk(self, exchange: Exchange, passage: Passage, services: Services) -> None:
         """Answers it. Raises ResponseNotFound for an id that was not issued to the caller's organisation."""
-        head = Head(model="", stream=_STREAM in self.query.split("&"), output_expected=False)
+        head = Head(model="", stream=_asks_stream(self.query), output_expected=False)
         passage.composed = composed = Composed(b"", head)
         admit(passage, services, "", services.clock.now_ms())
-        if len(self.query) > QUERY_CHARS_MAX or not (self.query.isascii() and self.query.isprintable()):
+        if (
+            len(self.query) > QUERY_CHARS_MAX
+            or not (self.query.isascii() and self.query.isprintable())
+            or "#" in self.query
+        ):
             raise BadRequest("The query of the path is too long, or has characters that no query has.")
         answer = await dispatch(passage, services, exchange, composed, (self._target(passage, services),))
         if isinstance(answer, WholeAnswer):
@@ -56,3 +61,9 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
         wire = services.issued.kept(passage, name, upstream_id, path)
         deployment = Deployment(f"{name}/*", name, "*")
         return Target(deployment, provider, row, wire, None, "", self.method)
+
+
+def _asks_stream(query: str) -> bool:
+    """Whether the provider may answer with a stream. It may also where this says so and it does not: then whole."""
+    asked = [value for name, value in parse_qsl(query[:QUERY_CHARS_MAX]) if name == "stream"]
+    return any(value.lower() not in _NO for value in asked)

@@ -149,6 +149,8 @@ def _still_shrinks(passage: Passage, services: Services, answer: StreamAnswer) -
 
 def _note_progress(passage: Passage, services: Services, answer: StreamAnswer) -> None:
     hold = answer.attempt.hold
+    if not passage.surface.billed:
+        return  # what has come of a free reply matters to nobody, a crash included
     progress = Progress(
         ts_ms=services.clock.now_ms(),
         attempt_id=hold.attempt_id,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.call import Head
+from gateway.core.charge import PinnedRate
 from gateway.core.errors import CallRefused, ModelUnpriced, UsageLogUnavailable
 from gateway.core.ids import make_id
 from gateway.core.limits import HoldKind, Unit, Want
 from gateway.core.ports import Composed, Disconnect, Wire
 from gateway.core.records import Dispatch, Hold
+from gateway.core.usage import Meter
 from gateway.flow.abandon import Abandonable, ClientGone
 from gateway.flow.admit import tell_tokens
 from gateway.flow.cap import Cap, caps_in_the_way, downgrades_in_the_way
@@ -22,23 +24,14 @@ from gateway.flow.own_credential import pays_itself
 from gateway.flow.services import HARD_UNITS, Services
 from gateway.flow.state import Attempt, Passage, Target
 from gateway.flow.tools import tools_limited
+from gateway.flow.unread import extras_of
 from gateway.ledger import callers_own
 from gateway.limits.refusal import refusal_for
-from gateway.pricing.bound import NO_EXTRAS, Bound, Extras
-
-_HOSTED = Extras(runs=None)
-"""Tools at the provider, whose calls the request does not limit."""
-
-
-def _extras(head: Head) -> Extras:
-    """What tools at the provider may add. Each call of one may be answered by another run of the model."""
-    if not head.hosted_tools:
-        return NO_EXTRAS
-    most = head.tool_calls_max
-    return _HOSTED if most is None else Extras(tuple([(meter, most) for meter in head.tool_meters]), most + 1)
-
+from gateway.pricing.bound import NO_EXTRAS, Bound
 
 _FREE = Bound(0, 0, 0)
+_FREE_RATES = (PinnedRate("", Meter.INPUT.value, 0, 1), PinnedRate("", Meter.OUTPUT.value, 0, 1))
+"""What a crash in the middle of a free call is priced with: no price at all would make it unpriced."""
 
 PATIENT_RETRIES = 2
 """Official SDKs try again twice. A caller that says more is believed that much."""
@@ -140,7 +133,7 @@ def _asked(
         head = msgspec.structs.replace(head, hidden_tokens=quirks.hidden_tokens)
     unmarked = not quirks.writes_marked_only
     region = target.provider.region
-    bound = services.prices.bound(head, target.sheet, now_ms, region, _extras(head), unmarked)
+    bound = services.prices.bound(head, target.sheet, now_ms, region, extras_of(head), unmarked)
     expected = bound
     if bound.nusd is None and head.hosted_tools:  # an estimate needs no proof of how often a tool may be called
         expected = services.prices.bound(head, target.sheet, now_ms, region, NO_EXTRAS, unmarked)
@@ -221,6 +214,8 @@ def _hold(
     its_own = pays_itself(passage, target)
     sheet = target.sheet
     rates = services.prices.pinned(sheet, now_ms, target.provider.region) if sheet is not None else ()
+    if not passage.surface.billed:
+        rates = _FREE_RATES
     hold = Hold(
         ts_ms=now_ms,
         attempt_id=make_id(now_ms, services.entropy.bytes(10)),
@@ -241,11 +236,12 @@ def _hold(
         takes=tuple([want.take for want in wants]),
         counts=passage.counts[passage.counts_recorded :],
         bound_nusd=bound.nusd,
-        input_estimate=passage.features.input_estimate,
+        input_estimate=passage.features.input_estimate if passage.surface.billed else 0,
         rates=callers_own.free_rates(rates) if its_own else rates,
         stream=head.stream,
     )
     dispatch = Dispatch(ts_ms=now_ms, attempt_id=hold.attempt_id)
+    wire = _wire(head, target).for_attempt(0 if sheet is None else sheet.max_output_tokens, now_ms)
     _, taken = services.journal.append_all((hold, dispatch), passage.call_id)
     if services.limits.overran or (passage.overran and not passage.attempts):
         _count_overrun(passage, services)
@@ -254,7 +250,7 @@ def _hold(
     attempt = Attempt(
         hold=hold,
         target=target,
-        wire=_wire(head, target).for_attempt(0 if sheet is None else sheet.max_output_tokens, now_ms),
+        wire=wire,
         composed=composed,
         wants=wants,
         requested_tier=head.service_tier,

@@ -20,6 +20,7 @@ from gateway.core.tokens import estimate_tokens
 from gateway.core.usage import Usage, UsageSource
 from gateway.flow.services import Services
 from gateway.flow.state import Attempt, Passage
+from gateway.flow.unread import background_usage
 from gateway.ledger.callers_own import billed_to_caller
 from gateway.ledger.estimate import estimated_end
 from gateway.ledger.fold import OpenHold
@@ -81,6 +82,8 @@ def _made_end(passage: Passage, services: Services, attempt: Attempt, outcome: s
     free = not passage.surface.billed
     if free or (usage is None and (attempt.status >= _REFUSED_FROM or attempt.nothing_came)):
         usage = _NOTHING
+    elif usage is None:  # what the request alone says of it holds for a reply that nobody read
+        usage = attempt.composed.head.own_usage or background_usage(services, attempt)
     now_ns = services.clock.monotonic_ns()
     if usage is None or (not usage.fault and _is_behind(attempt, usage, outcome)):
         return _estimated(services, passage, attempt, outcome, cause, now_ns)
@@ -212,10 +215,6 @@ def _estimated(
     if usage is not None:  # told early, and then output went on: that alone is estimated
         input_tokens, raw_usage = usage.input_tokens(), usage.raw
         open_hold.output_tokens = _put_out(attempt, usage, outcome)
-    elif attempt.composed.head.background:  # it goes on where nobody sees it: all it may use counts as used
-        target = attempt.target
-        bound = services.prices.bound(attempt.composed.head, target.sheet, attempt.hold.ts_ms, target.provider.region)
-        input_tokens, open_hold.output_tokens = bound.input_bound, bound.output_bound
     return estimated_end(
         open_hold,
         input_tokens=input_tokens,

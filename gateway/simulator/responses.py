@@ -147,7 +147,7 @@ class Responses:
         if asked.get("stream", ["false"])[0] != "true":
             await exchange.reply(200, kept.printed())
             return
-        after = int(asked.get("starting_after", ["-1"])[0])
+        after = _number(asked, "starting_after", -1)
         await exchange.start(200, EVENT_STREAM)
         await exchange.write(kept.printer.replayed(after), last=True)
 
@@ -157,7 +157,7 @@ class Responses:
         items = [{"id": f"item_{at}", **item} for at, item in enumerate(kept.items)]
         if asked.get("order", ["desc"])[0] == "desc":
             items.reverse()
-        limit = int(asked.get("limit", ["20"])[0])
+        limit = _number(asked, "limit", 20)
         shown = items[:limit]
         ids: list[str | None] = [str(item["id"]) for item in shown] or [None]
         listed = {"object": "list", "data": shown, "first_id": ids[0], "last_id": ids[-1]}
@@ -183,6 +183,14 @@ class Responses:
                 "usage": response_usage(draft.usage()),
             }
         )
+
+
+def _number(asked: dict[str, list[str]], name: str, otherwise: int) -> int:
+    """A number of a query. Raises Refused for what is none."""
+    said = asked.get(name, [str(otherwise)])[0]
+    if said != str(otherwise) and not (said.isascii() and said.isdigit() and len(said) <= 9):
+        raise Refused(400, f"{name} is wrong: it must be a whole number.")
+    return int(said)
 
 
 def _told_usage(draft: Draft, fault: str) -> dict[str, Any] | None:

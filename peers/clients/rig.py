@@ -51,6 +51,10 @@ models:
   gpt-4o-mini: openai/gpt-4o-mini
   claude-sonnet-5: anthropic/claude-sonnet-5
   text-embedding-3-small: openai/text-embedding-3-small
+  few-searches:
+    provider: openai
+    model: gpt-4o-mini
+    max_tool_calls: 5
 """
 _COUNTED = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
 

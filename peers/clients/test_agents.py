@@ -23,7 +23,7 @@ TASK = "Create the file greeting.txt that says Good morning."
 DELEGATED = "Have it done by an agent."
 SAID = "The file is written."
 NO_SEARCH = 'web_search = "disabled"'
-"""Codex offers the vendor's own web search with every turn. No budget can bound that, and no other vendor has it."""
+"""Codex offers the vendor's own web search with every turn, without a bound; no other vendor has it."""
 PROVIDER = """\
 model = "{model}"
 model_provider = "faregate"
@@ -152,6 +152,17 @@ def test_codex_writes_a_file(desk: Desk, table: ROWS) -> None:
     used = next(one["usage"] for one in told if one["type"] == "turn.completed")
     assert used["input_tokens"] == sum(call.input_tokens for call in booked)
     row(table, "codex", "openai-codex-cli-bin", "a file, its thread and tokens in the ledger")
+
+
+def test_codex_keeps_its_search_under_a_hard_budget_where_the_model_bounds_it(desk: Desk, table: ROWS) -> None:
+    desk.world.gateway.new_key("rich", "--budget", "5USD/month")
+    done = desk.codex(TASK, "few-searches", key="rich")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert desk.written() == "Good morning.\n"
+    booked = desk.world.booked()
+    assert [call.key for call in booked] == ["rich", "rich"]
+    assert not unpaid(booked)
+    row(table, "codex, hard budget, web search", "openai-codex-cli-bin", "a file, with max_tool_calls for the model")
 
 
 def test_codex_on_a_model_of_anthropic(desk: Desk, table: ROWS) -> None:

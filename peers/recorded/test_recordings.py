@@ -34,9 +34,8 @@ RECORDINGS = recordings()
 EXPLAINED = {
     "anthropic/tool_use_invalid_json_response": "the SDK itself refuses the arguments of its tool",
     "anthropic/refusal_response": "the last usage takes a token back that the first one told",
-    "anthropic/stream-a-toolrefusal": "the last usage tells less of the prompt than the first one",
     "langchain-anthropic/test_compaction.1": "the tokens of a compaction stand beside the usage, and are billed",
-    "langchain-anthropic/test_compaction_streaming.1": "usage falls after a compaction: a fault here",
+    "langchain-anthropic/test_compaction_streaming.1": "the tokens of a compaction are billed besides",
 }
 """Recordings whose usage is not told as the SDK tells it. Each has to be needed."""
 each = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)

@@ -232,3 +232,18 @@ def test_faulty_usage_has_no_price() -> None:
     assert tap.usage is not None
     assert "output_tokens" in tap.usage.fault
     assert tap.usage.meters == {}
+
+
+def test_a_compaction_lowers_the_prompt_that_was_told_first() -> None:
+    """The account at the end is the whole call's: what the prompt lost stands among its runs, and nothing twice."""
+    runs = [
+        {"type": "compaction", "input_tokens": 83_000, "output_tokens": 500},
+        {"type": "message", "input_tokens": 224, "output_tokens": 28},
+    ]
+    usage = {"input_tokens": 224, "output_tokens": 28, "iterations": runs}
+    began = message_start(usage={"input_tokens": 83_555, "output_tokens": 1, "service_tier": "priority"})
+    tap, _ = read(began, block_start(), text("Yes."), block_stop(), message_delta(usage=usage), STOP)
+    assert tap.usage is not None
+    assert not tap.usage.fault
+    assert (tap.usage.input_tokens(), tap.usage.output_tokens()) == (83_224, 528)
+    assert tap.usage.served_tier == "priority", "what only the beginning said is kept"

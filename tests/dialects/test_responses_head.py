@@ -71,6 +71,9 @@ WRONG = [
     ({"context_management": "auto"}, "context_management", "array of objects"),
     ({"prompt": {"id": "pmpt_1"}}, "prompt", "instructions and input"),
     ({"conversation": "conv_1"}, "conversation", "previous_response_id"),
+    ({"request_id": "resp_victim"}, "request_id", "cannot be chosen"),
+    ({"response_id": "resp_victim"}, "response_id", "cannot be chosen"),
+    ({"id": "resp_victim"}, "id", "cannot be chosen"),
 ]
 
 

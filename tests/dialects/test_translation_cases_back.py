@@ -27,7 +27,7 @@ from dialects.translating import (
     sent,
     tapped,
 )
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, UpstreamLost
 
 # ---------------------------------------------------------------- Messages → chat
 
@@ -128,6 +128,26 @@ def test_35_an_error_in_the_stream_is_one_in_the_callers_words() -> None:
     tap.feed(event(message_start()) + event(block_start()) + event(text("Ye")) + event(error))
     assert "Overloaded" in tap.error
     assert not tap.complete
+
+
+@pytest.mark.parametrize(("own", "ended"), [(MESSAGES, b"event: error"), (CHAT, b'data: {"error"')])
+def test_35_a_failed_response_is_an_error_never_an_end(own: str, ended: bytes) -> None:
+    tap = tapped(own, RESPONSES, messages(), GPT)
+    error = {"code": "server_error", "message": "It broke."}
+    failed = {"id": "resp_1", "model": "m", "status": "failed", "error": error, "output": []}
+    stream = [
+        {"type": "response.created", "response": {"id": "resp_1", "model": "m"}},
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "Ye"},
+        {"type": "response.failed", "response": failed},
+    ]
+    relayed = tap.feed(b"".join(event(one) for one in stream))
+    assert "It broke." in tap.error
+    assert not tap.complete
+    assert not tap.terminal
+    told = relayed + tap.ending(UpstreamLost(tap.error))
+    assert ended in told
+    assert b"end_turn" not in told
+    assert b"[DONE]" not in told
 
 
 def test_38_a_second_message_start_changes_nothing() -> None:

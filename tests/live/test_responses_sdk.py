@@ -224,6 +224,28 @@ def test_a_kept_response_is_read_again_and_deleted(server: Running, client: open
     assert made.id in gone.value.message
 
 
+def test_an_sdk_reads_on_from_the_end_and_sees_only_its_own_ids(client: openai.OpenAI) -> None:
+    made = client.responses.create(model="sim-small", input=ASKED)
+    events = list(client.responses.retrieve(made.id, stream=True))
+    assert list(client.responses.retrieve(made.id, stream=True, starting_after=events[-1].sequence_number)) == []
+    with pytest.raises(openai.BadRequestError, match="whole number"):
+        client.responses.input_items.list(made.id, extra_query={"limit": "few"})
+    client.responses.delete(made.id)
+    with pytest.raises(openai.BadRequestError) as gone:
+        client.responses.create(model="sim-small", input="And then?", previous_response_id=made.id)
+    assert f"'{made.id}'" in gone.value.message
+
+
+def test_a_tool_without_a_price_makes_the_background_unpriced(
+    server: Running, client: openai.OpenAI, app_key: str
+) -> None:
+    raw = client.responses.with_raw_response.create(
+        model="sim-small", input=ASKED, background=True, tools=[{"type": "web_search"}], max_tool_calls=2
+    )
+    row = recorded(server, raw.headers["x-request-id"], app_key)
+    assert (row["outcome"], row["cost"]["state"], row["cost"]["nano_usd"]) == ("ok", "unpriced", None)
+
+
 def test_a_response_in_the_background_is_booked_at_its_bound(
     server: Running, client: openai.OpenAI, app_key: str
 ) -> None:

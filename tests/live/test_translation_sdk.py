@@ -6,6 +6,7 @@ translation can be compared with what it gets as it is.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ MODELS = "".join(
 )
 STRICT = "  strict: {{ provider: simulated, model: sim-small, translate_to: messages, on_unsupported: reject }}\n"
 LENIENT = "  lenient: {{ provider: simulated, model: sim-small, translate_to: messages, on_unsupported: drop }}\n"
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PDF = base64.b64encode(b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF").decode()
 QUESTION = "Name three rivers."
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 300}
@@ -168,6 +171,75 @@ def test_responses_with_tools(gpt: openai.OpenAI, model: str) -> None:
     items = [{"role": "user", "content": QUESTION}, call.model_dump(exclude={"parsed_arguments"})]
     items.append({"type": "function_call_output", "call_id": call.call_id, "output": "sunny"})
     assert gpt.responses.create(model=model, input=items, tools=[tool]).output_text
+
+
+def seen_by_chat(gpt: openai.OpenAI, model: str, part: Any) -> Any:
+    turn: Any = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}
+    return gpt.chat.completions.create(model=model, max_tokens=20, messages=[turn])
+
+
+@pytest.mark.parametrize("model", [name for name, surface in INTO.items() if surface != CHAT])
+def test_chat_with_images_and_files(gpt: openai.OpenAI, model: str) -> None:
+    """The provider counts what it saw: as much as without a translation, and more than the words alone."""
+    for part in (
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "high"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"}},
+    ):
+        plain = seen_by_chat(gpt, "sim-small", {"type": "text", "text": "."})
+        assert seen_by_chat(gpt, model, part).usage.prompt_tokens > plain.usage.prompt_tokens + 50
+    audio = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    with pytest.raises(openai.BadRequestError, match="audio of the type audio/wav"):
+        seen_by_chat(gpt, model, audio)
+    with pytest.raises(openai.BadRequestError, match=r"messages\[0\].content\[1\] must hold an http"):
+        seen_by_chat(gpt, model, {"type": "image_url", "image_url": {"url": "file:///a.png"}})
+    with pytest.raises(openai.BadRequestError, match=r"messages\.content\.video_url"):
+        seen_by_chat(gpt, model, {"type": "video_url", "video_url": {"url": "https://x.test/a.mp4"}})
+
+
+@pytest.mark.parametrize("model", [name for name, surface in INTO.items() if surface != CHAT])
+def test_chat_asks_for_more_than_a_provider_gives(gpt: openai.OpenAI, model: str) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match="n is 2") as refused:
+            gpt.chat.completions.create(model=model, n=2, stream=stream, **ASKED)
+        assert refused.value.param == "n"
+    raw = gpt.chat.completions.with_raw_response.create(model=model, logprobs=True, top_logprobs=2, **ASKED)
+    assert raw.headers["x-faregate-dropped-params"] == "logprobs, top_logprobs"
+    assert raw.parse().choices[0].logprobs is None
+    with pytest.raises(openai.BadRequestError, match="temperature must be a number"):
+        gpt.chat.completions.create(model=model, extra_body={"temperature": "x"}, **ASKED)
+
+
+@pytest.mark.parametrize("model", [name for name, surface in INTO.items() if surface != MESSAGES])
+def test_messages_with_images_and_documents(claude: anthropic.Anthropic, model: str) -> None:
+    def seen(part: Any) -> int:
+        turn: Any = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}
+        return claude.messages.create(model=model, max_tokens=20, messages=[turn]).usage.input_tokens
+
+    words = seen({"type": "text", "text": "."})
+    assert seen({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}) > words + 50
+    assert (
+        seen({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}}) > words
+    )
+    with pytest.raises(anthropic.BadRequestError, match="web_search_20250305"):
+        claude.messages.create(model=model, tools=[{"type": "web_search_20250305", "name": "web_search"}], **ASKED)
+
+
+@pytest.mark.parametrize("model", [name for name, surface in INTO.items() if surface != RESPONSES])
+def test_responses_with_images_and_what_only_its_provider_has(gpt: openai.OpenAI, model: str) -> None:
+    image: Any = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
+    text: Any = {"type": "input_text", "text": "What is it?"}
+    whole = gpt.responses.create(model=model, input=[{"role": "user", "content": [text, image]}])
+    words = gpt.responses.create(model=model, input=[{"role": "user", "content": [text]}])
+    assert whole.usage is not None
+    assert words.usage is not None
+    assert whole.usage.input_tokens > words.usage.input_tokens + 50
+    for given, member in (
+        ({"background": True, "input": "x"}, "background"),
+        ({"tools": [{"type": "web_search"}], "input": "x"}, "tools.web_search"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.item_reference"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=member):
+            gpt.responses.create(model=model, **given)
 
 
 def test_what_was_left_out_is_named_refused_or_dropped(gpt: openai.OpenAI) -> None:

@@ -378,24 +378,3 @@ async def test_lines_of_nothing_are_taken_back_like_others(ledger: Ledger) -> No
         await load(ledger, keeper, corrections(await posted(ledger), rate, at("2026-10-05")))
         (attempt,) = await posted(ledger)
         assert [(line.meter, line.quantity, line.rate_pico) for line in attempt.lines] == [("input", 100, rate)]
-
-
-@pytest.mark.parametrize(
-    ("raw", "size"),
-    [
-        (b'{"prompt_tokens": 3, "search_context_size": "low"}', "low"),
-        (b'{"search_context_size": 7}', ""),
-        (b'{"search_context_size": "lo', ""),
-        (b"\xff", ""),
-        (b"", ""),
-    ],
-)
-async def test_what_was_told_of_a_search_is_read_back(ledger: Ledger, raw: bytes, size: str) -> None:
-    attempt_id = ident(1, OCTOBER)
-    records = (
-        hold(attempt_id, ts_ms=OCTOBER, started_ms=OCTOBER),
-        end(attempt_id, priced(5, RIGHT).lines, ts_ms=OCTOBER, raw_usage=raw),
-    )
-    await ledger.writer.load(Book().entries(ident(2, OCTOBER), records))
-    (attempt,) = await posted(ledger)
-    assert attempt.search_size == size

@@ -38,6 +38,7 @@ from gateway.dialects.translate.writing import (
     opaque_user,
     refuse_choices,
     refuse_essential,
+    refuse_silence,
 )
 
 JSON_TOOL = "answer_in_json"
@@ -89,7 +90,9 @@ def write_ask(ask: Ask, model: str, max_output_tokens: int, names: Names) -> tup
         "model": model,
         "max_tokens": ask.max_output_tokens or max_output_tokens or UNTOLD_MAX_TOKENS,
     }
-    body["messages"] = messages_of(ask.turns[leading:], names)
+    messages = messages_of(ask.turns[leading:], names)
+    refuse_silence(messages, DIALECT)
+    body["messages"] = messages
     texts = [part for turn in ask.turns[:leading] for part in turn.parts if isinstance(part, Text)]
     system = [text_block(part) for part in texts if part.text.strip()]
     tools = [_tool(tool, names) for tool in ask.tools]

@@ -32,6 +32,7 @@ from gateway.dialects.openai_chat.request import NAME_CHARS_MAX
 from gateway.dialects.translate.reading import misread, number
 from gateway.dialects.translate.schemas import fits_strict
 from gateway.dialects.translate.seals import ANTHROPIC, from_signature
+from gateway.dialects.translate.writing import lost_parts
 
 SAID_ELSEWHERE = frozenset({
     "model", "messages", "max_tokens", "stream", "system", "temperature", "top_p", "top_k", "stop_sequences", "tools",
@@ -54,6 +55,9 @@ _KINDS: dict[str, MediaKind] = {"image": "image", "document": "file"}
 _KNOWN = frozenset({
     "text", "thinking", "redacted_thinking", "tool_use", "tool_result", "image", "document", "search_result",
 })  # fmt: skip
+
+_OTHERS_WORK = frozenset({"server_tool_use", "mcp_tool_use", "fallback"})
+"""Blocks of what ran at the provider, whose answer stands beside them."""
 
 Content = str | list[msgspec.Raw]
 
@@ -173,7 +177,7 @@ def read_ask(body: bytes) -> Ask:
         user=((given.metadata.user_id if given.metadata else None) or "")[:NAME_CHARS_MAX],
         service_tier="" if tier in _STANDARD_TIERS else tier,
         lost=(*lost, *hosted),
-        essential=(*[name for name in lost if name in ESSENTIAL], *hosted),
+        essential=(*[name for name in lost if name in ESSENTIAL], *lost_parts(lost), *hosted),
     )
 
 
@@ -206,7 +210,8 @@ def _parts(content: Content, place: str, lost: list[str]) -> Iterator[Part]:
             raise BadRequest(f"{inner} must be an object.", param=inner)
         kind = text_of(members.get("type"))
         if kind not in _KNOWN:  # its members may be any
-            lost.append(f"messages.content.{kind[:40]}")
+            shown = kind not in _OTHERS_WORK and not kind.endswith("_tool_result")
+            lost.append(f"messages.content.{kind[:40]}" if shown else f"messages.{kind[:40]}")
             continue
         try:
             block = _BLOCK.decode(raw)

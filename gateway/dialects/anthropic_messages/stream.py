@@ -207,7 +207,10 @@ class MessagesTap:
         fields = None if raw is None else open_usage(raw)
         if fields is None:
             return
-        self._usage_fields = merge_usage(self._usage_fields, fields)
+        # With iterations it is the account of the whole call: its prompt may be less than was told first (recorded:
+        # 83 555 before a compaction, 224 after it), and what fell stands among the iterations.
+        known = self._usage_fields
+        self._usage_fields = known | fields if "iterations" in fields else merge_usage(known, fields)
         self._estimated_at = -1
         self._told_output = self._told_output or tells_output
         if self._told_output:

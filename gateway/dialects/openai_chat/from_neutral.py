@@ -27,8 +27,8 @@ from gateway.core.neutral import (
     Turn,
 )
 from gateway.core.usage import Meter, Usage
-from gateway.dialects.translate.seals import block_of
 from gateway.dialects.translate.schemas import arguments_schema
+from gateway.dialects.translate.seals import block_of
 from gateway.dialects.translate.writing import (
     Names,
     OwnNames,
@@ -36,6 +36,7 @@ from gateway.dialects.translate.writing import (
     named_file,
     refuse_essential,
     refuse_media,
+    refuse_silence,
     result_text,
     short_user,
 )
@@ -52,7 +53,7 @@ _THINKERS = re.compile(
 _UNSAMPLED = re.compile(r"(?:^|[/:])(?:o[1-9]|gpt-(?:[5-9]|\d\d)(?!.*chat))", re.IGNORECASE)
 """OpenAI's reasoning models: they refuse a temperature unless told not to reason, and stop sequences."""
 _MARKED = re.compile(r"claude|gemini|qwen", re.IGNORECASE)
-"""Models whose sellers know cache markers in chat completions; OpenAI answers them with an error, and caches unasked."""
+"""Models whose sellers know cache markers in chat completions; OpenAI answers them with an error, caching unasked."""
 STOPS_MAX = 4
 _EFFORTS_BY_TOKENS = ((2048, "low"), (12_000, "medium"))
 _USUAL_TIERS = frozenset({"", "auto", "default"})
@@ -86,6 +87,7 @@ def write_ask(ask: Ask, model: str, names: Names) -> tuple[bytes, tuple[str, ...
     dropped = list(ask.lost)
     marked = _MARKED.search(model) is not None
     messages = [message for turn in ask.turns for message in _messages(turn, names, marked)]
+    refuse_silence(messages, DIALECT)
     body: Json = {"model": model, "messages": messages}
     if ask.max_output_tokens is not None:
         body["max_completion_tokens"] = ask.max_output_tokens

@@ -34,6 +34,7 @@ from gateway.dialects.openai_chat.reply import open_reply
 from gateway.dialects.openai_chat.request import NAME_CHARS_MAX
 from gateway.dialects.translate.reading import misread, number
 from gateway.dialects.translate.seals import open_blocks
+from gateway.dialects.translate.writing import lost_parts
 
 SAID_ELSEWHERE = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature", "top_p",
@@ -169,7 +170,7 @@ def read_ask(body: bytes) -> Ask:
         cache_key=given.prompt_cache_key or "",
         service_tier=given.service_tier or "",
         lost=tuple(lost) + hosted,
-        essential=(*essential, *hosted),
+        essential=(*essential, *lost_parts(lost), *hosted),
     )
 
 
@@ -227,8 +228,8 @@ def _parts(message: _Message, place: str, lost: list[str], made_id: str = "") ->
     yield from _content(message.content, f"{place}.content", lost)
     if message.refusal:
         yield Refusal(message.refusal)
-    for number, call in enumerate(message.tool_calls or ()):
-        ident = call.id or (f"{made_id}_{number}" if made_id else "")
+    for nth, call in enumerate(message.tool_calls or ()):
+        ident = call.id or (f"{made_id}_{nth}" if made_id else "")
         if call.custom is not None:
             yield ToolUse(ident, call.custom.name, call.custom.input, custom=True)
         elif call.function is not None:

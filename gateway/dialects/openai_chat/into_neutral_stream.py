@@ -83,6 +83,7 @@ class ChatReader:
         self._tool: Key = -1
         self._custom = False
         self._arguments: list[str] = []
+        self._whole: bool | None = None
         self._ids: dict[int, str] = {}
         self._ended: set[Key] = set()
         self._waiting: list[tuple[Key, _Call]] = []
@@ -214,21 +215,23 @@ class ChatReader:
             self._custom = call.custom is not None
             ident = call.id or f"call_{self._id}_{self._next}"
             said.append(PartBegan(self._next, "tool", ident, function.name or "", self._custom))
-            self._open, self._tool, self._arguments = "tool", key, []
+            self._open, self._tool, self._arguments, self._whole = "tool", key, [], None
             self._next += 1
         text = function.arguments or function.input
         if text:
             said.append(PartGrew(self._next - 1, text))
             self._arguments.append(text)
-            if self._waiting and self._is_whole():
+            self._whole = None
+            if self._waiting and text.endswith("}") and self._is_whole():
                 self._close(said)
 
     def _is_whole(self) -> bool:
         """Whether the arguments of the open call are; of a custom tool's text nobody can tell."""
-        if self._custom:
-            return False
-        try:
-            msgspec.json.decode("".join(self._arguments))
-        except ValueError:
-            return False
-        return True
+        if self._whole is None:
+            try:
+                msgspec.json.decode("".join(self._arguments))
+            except (ValueError, RecursionError):
+                self._whole = False
+            else:
+                self._whole = not self._custom
+        return self._whole

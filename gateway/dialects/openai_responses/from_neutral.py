@@ -30,8 +30,8 @@ from gateway.core.neutral import (
 from gateway.core.usage import Meter, Usage
 from gateway.dialects.openai_chat.from_neutral import effort_of, say_sampling
 from gateway.dialects.openai_responses.errors import untold_response
-from gateway.dialects.translate.seals import RESPONSES, pack
 from gateway.dialects.translate.schemas import arguments_schema
+from gateway.dialects.translate.seals import RESPONSES, pack
 from gateway.dialects.translate.writing import (
     Names,
     OwnNames,
@@ -41,6 +41,7 @@ from gateway.dialects.translate.writing import (
     refuse_choices,
     refuse_essential,
     refuse_media,
+    refuse_silence,
     result_text,
     short_user,
     texts_of,
@@ -76,6 +77,7 @@ def write_ask(ask: Ask, model: str, names: Names) -> tuple[bytes, tuple[str, ...
     leading = leading_system(ask.turns)
     instructions = "\n\n".join([text for turn in ask.turns[:leading] if (text := texts_of(turn.parts))])
     items = _led([item for turn in ask.turns[leading:] for item in _items(turn, names)])
+    refuse_silence(items, DIALECT)
     body: Json = {"model": model, "input": items, "store": False}
     if instructions:
         body["instructions"] = instructions

@@ -30,6 +30,7 @@ from gateway.dialects.openai_chat.into_neutral import arguments_of, from_url, lo
 from gateway.dialects.openai_chat.request import NAME_CHARS_MAX
 from gateway.dialects.translate.reading import misread, number
 from gateway.dialects.translate.seals import RESPONSES, unpack
+from gateway.dialects.translate.writing import lost_parts
 
 SAID_ELSEWHERE = frozenset({
     "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "temperature", "top_p", "tools",
@@ -97,17 +98,16 @@ class _Body(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    """An item of input or output; of each type only its own members are there."""
+    """An item of input or output; of each type only its own members are there, or null: SDKs send answers back so."""
 
-    type: str = "message"
-    role: str = ""
+    role: str | None = None
     content: Content | None = None
-    id: str = ""
-    call_id: str = ""
-    name: str = ""
-    namespace: str = ""
-    arguments: str = ""
-    input: str = ""
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    arguments: str | None = None
+    input: str | None = None
     output: Content | None = None
     summary: list[msgspec.Raw] | None = None
     encrypted_content: str | None = None
@@ -145,7 +145,7 @@ def read_ask(body: bytes) -> Ask:
         cache_key=given.prompt_cache_key or "",
         service_tier=given.service_tier or "",
         lost=(*lost, *hosted),
-        essential=(*[name for name in lost if name in ESSENTIAL or name in _STATE], *hosted),
+        essential=(*[name for name in lost if name in ESSENTIAL or name in _STATE], *lost_parts(lost), *hosted),
     )
 
 
@@ -184,28 +184,29 @@ def _read_item(raw: msgspec.Raw, place: str, lost: list[str]) -> tuple[Role, tup
     except msgspec.ValidationError as error:
         raise misread(error, place) from error
     if kind == "message":
-        role = _ROLES.get(item.role)
+        said_role = item.role or ""
+        role = _ROLES.get(said_role)
         if role is None:
             raise BadRequest(
-                f"{place}.role is {item.role[:40]!r}: it must be user, assistant, system or developer.",
+                f"{place}.role is {said_role[:40]!r}: it must be user, assistant, system or developer.",
                 param=f"{place}.role",
             )
         return role, tuple(_content(item.content, f"{place}.content", lost))
-    return ("user" if kind.endswith("_output") else "assistant"), tuple(_item_parts(item, place, lost))
+    return ("user" if kind.endswith("_output") else "assistant"), tuple(_item_parts(kind, item, place, lost))
 
 
-def _item_parts(item: _Item, place: str, lost: list[str]) -> Iterator[Part]:
-    match item.type:
+def _item_parts(kind: str, item: _Item, place: str, lost: list[str]) -> Iterator[Part]:
+    ident, space = item.call_id or item.id or "", item.namespace or ""
+    name = within(space, item.name or "")
+    match kind:
         case "function_call":
-            name = within(item.namespace, item.name)
-            yield ToolUse(item.call_id or item.id, name, arguments_of(item.arguments), namespace=item.namespace)
+            yield ToolUse(ident, name, arguments_of(item.arguments), namespace=space)
         case "custom_tool_call":
-            name = within(item.namespace, item.name)
-            yield ToolUse(item.call_id or item.id, name, item.input, custom=True, namespace=item.namespace)
+            yield ToolUse(ident, name, item.input or "", custom=True, namespace=space)
         case "function_call_output" | "custom_tool_call_output":
             parts = tuple(_content(item.output, f"{place}.output", lost))
             kept = tuple([part for part in parts if isinstance(part, Text | Media)])
-            yield ToolResult(item.call_id, kept, custom=item.type.startswith("custom"))
+            yield ToolResult(item.call_id or "", kept, custom=kind.startswith("custom"))
         case "reasoning":
             yield from _reasoning(item)
 
@@ -218,7 +219,7 @@ def _reasoning(item: _Item) -> Iterator[Thinking]:
         return
     text = "\n\n".join([text_of((open_members(raw) or {}).get("text")) for raw in item.summary or ()])
     if text or seal:
-        yield Thinking(text, f"{item.id}:{seal}" if seal else "", RESPONSES if seal else "")
+        yield Thinking(text, f"{item.id or ''}:{seal}" if seal else "", RESPONSES if seal else "")
 
 
 def _content(content: Content | None, place: str, lost: list[str]) -> Iterator[Part]:

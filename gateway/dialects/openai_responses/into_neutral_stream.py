@@ -15,6 +15,7 @@ from gateway.core.neutral import (
     PartKind,
     PartSealed,
 )
+from gateway.dialects.json_body import open_members, text_of
 from gateway.dialects.sse import data_of
 from gateway.dialects.translate.seals import RESPONSES, unpack
 
@@ -44,12 +45,13 @@ class _Response(msgspec.Struct):
 
 class _Item(msgspec.Struct):
     type: str = ""
-    id: str = ""
-    call_id: str = ""
-    name: str = ""
-    arguments: str = ""
-    input: str = ""
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
     encrypted_content: str | None = None
+    content: list[msgspec.Raw] | None = None
 
 
 class _Said(msgspec.Struct):
@@ -129,7 +131,9 @@ class ResponsesReader:
         self._refused = self._refused or kind == "refusal"
         if kind == "tool":
             told.append(
-                PartBegan(self._next, kind, item.call_id or item.id, item.name, item.type == "custom_tool_call")
+                PartBegan(
+                    self._next, kind, item.call_id or item.id or "", item.name or "", item.type == "custom_tool_call"
+                )
             )
         else:
             told.append(PartBegan(self._next, kind))
@@ -148,11 +152,13 @@ class ResponsesReader:
         told.append(PartGrew(self._next - 1, text))
 
     def _done(self, said: _Said, told: list[Event]) -> None:
+        item = said.item or _Item()
         if self._open is None or self._item != said.output_index:
             if self._open is not None:
                 self._waiting.append(said)
+            elif item.type == "message" and said.output_index != self._item:
+                self._tell_whole(item, said.output_index, told)
             return
-        item = said.item or _Item()
         whole = item.arguments or item.input
         if self._open == "tool" and not self._grew and whole:
             told.append(PartGrew(self._next - 1, whole))
@@ -161,11 +167,21 @@ class ResponsesReader:
             if packed is not None:
                 told.append(PartSealed(self._next - 1, packed.seal, packed.sealed_by, packed.whole))
             else:
-                told.append(PartSealed(self._next - 1, f"{item.id}:{item.encrypted_content}", RESPONSES))
+                told.append(PartSealed(self._next - 1, f"{item.id or ''}:{item.encrypted_content}", RESPONSES))
         self._close(told)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             self._read(one, told)
+
+    def _tell_whole(self, item: _Item, output_index: int, told: list[Event]) -> None:
+        """A message of which no delta came."""
+        for raw in item.content or ():
+            part = open_members(raw) or {}
+            for kind, member in (("response.output_text.delta", "text"), ("response.refusal.delta", "refusal")):
+                text = text_of(part.get(member))
+                if text:
+                    self._grow(_DELTAS[kind], _Said(kind, output_index=output_index, delta=text), told)
+        self._close(told)
 
     def _close(self, told: list[Event]) -> None:
         if self._open is not None:

@@ -63,7 +63,10 @@ def usage_of(response: Members) -> Usage | None:
     if is_null(told) and not any(word in output for word in _TOOLS_SEEN):
         return None if open_usage(usage) is None else read_usage(usage, text_of(response.get("service_tier")))
     names = ("usage", "tool_usage", "output", "tools", "service_tier")
-    return reply_usage({name: _VALUE.decode(response[name]) for name in names if name in response})
+    try:
+        return reply_usage({name: _VALUE.decode(response[name]) for name in names if name in response})
+    except ValueError as error:  # text that is no UTF-8, in a member that nobody had opened
+        raise UpstreamInvalidReply("The provider's reply cannot be read.") from error
 
 
 def finish_of(response: Members) -> str:

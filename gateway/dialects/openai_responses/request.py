@@ -11,7 +11,7 @@ import msgspec
 from gateway.core.call import Head
 from gateway.core.errors import BadRequest
 from gateway.core.usage import Meter
-from gateway.dialects.json_body import Members, is_null, open_object
+from gateway.dialects.json_body import NULL, Members, is_null, open_object
 from gateway.dialects.openai_chat.request import (
     HOSTED_TOOLS_MAX,
     NAME_CHARS_MAX,
@@ -26,6 +26,9 @@ from gateway.dialects.openai_chat.request import (
     unknown_fields,
 )
 
+_CHOSEN_IDS = frozenset({"request_id", "response_id", "id"})
+"""Members that may become the id of the response (vLLM takes `request_id` for it). Whoever chose the id of somebody
+else's would get a name for that, and with it the conversation."""
 TOOL_CALLS_MAX = 10_000
 """More calls of tools than one response ever makes."""
 
@@ -77,11 +80,14 @@ class _Tool(msgspec.Struct, gc=False):
     """A tool; of its members only the kind matters: what is not the caller's own runs at the provider."""
 
     type: str = "function"
-    tools: msgspec.Raw = msgspec.Raw(b"null")
+    tools: msgspec.Raw = NULL
 
 
 class _Item(msgspec.Struct, gc=False):
+    """An item of the input. The result of a search for tools brings tools of its own into the call."""
+
     type: str = "message"
+    tools: msgspec.Raw = NULL
 
 
 class _Head(msgspec.Struct):
@@ -116,7 +122,7 @@ def read_responses_head(body: bytes, *, output_expected: bool = True) -> Head:
     names = plain_names(body)
     items = head.input if isinstance(head.input, list) else ()
     unseen = bool(head.previous_response_id) or any(item.type == "item_reference" for item in items)
-    hosted = tuple(dict.fromkeys(_hosted(head)))[:HOSTED_TOOLS_MAX] if head.tools or head.context_management else ()
+    hosted = tuple(dict.fromkeys(_hosted(head, items)))
     return Head(
         model=head.model,
         stream=bool(head.stream),
@@ -132,7 +138,7 @@ def read_responses_head(body: bytes, *, output_expected: bool = True) -> Head:
         text_bytes=len(body),
         unknown_fields=unknown_fields(members, KNOWN),
         output_expected=output_expected,
-        hosted_tools=hosted,
+        hosted_tools=hosted[:HOSTED_TOOLS_MAX],
         session=(head.prompt_cache_key or "")[:NAME_CHARS_MAX],
         tags=read_tags(members.get("metadata")),
         tool_calls_max=_calls_max(hosted, head.max_tool_calls),
@@ -155,11 +161,20 @@ def _refuse_what_is_kept_elsewhere(members: Members) -> None:
             "previous_response_id, or the whole input.",
             param="conversation",
         )
+    for name in _CHOSEN_IDS & members.keys():
+        if not is_null(members[name]):
+            raise BadRequest(
+                f"{name} is wrong: ids of responses are made by the provider, and cannot be chosen. Leave it out.",
+                param=name,
+            )
 
 
-def _hosted(head: _Head) -> Iterator[str]:
-    """Kinds of tools that run at the provider, those inside namespaces too."""
+def _hosted(head: _Head, items: Iterable[_Item]) -> Iterator[str]:
+    """Kinds of tools that run at the provider, those inside namespaces and items of the input too."""
     yield from _hosted_of(head.tools or ())
+    for item in items:
+        if item.tools is not NULL:
+            yield from _hosted_inside(item.type, item.tools)
     if head.context_management:
         yield COMPACTION
 
@@ -168,13 +183,20 @@ def _hosted_of(tools: Iterable[_Tool]) -> Iterator[str]:
     for tool in tools:
         if tool.type not in _OWN_TOOLS:
             yield tool.type[:64]
-        elif tool.type == "namespace" and not is_null(tool.tools):
-            try:
-                inner = _NESTED.decode(tool.tools)
-            except msgspec.ValidationError:
-                yield tool.type  # of a shape nobody knows: it may hold anything
-            else:
-                yield from [kind for kind in (one.type[:64] for one in inner) if kind not in _OWN_TOOLS]
+        elif tool.type == "namespace":
+            yield from _hosted_inside(tool.type, tool.tools)
+
+
+def _hosted_inside(holder: str, tools: msgspec.Raw) -> Iterator[str]:
+    """The same of tools that something else holds. Of a shape nobody knows it may hold anything: its own kind then."""
+    if is_null(tools):
+        return
+    try:
+        inner = _NESTED.decode(tools)
+    except msgspec.ValidationError:
+        yield holder[:64]
+    else:
+        yield from _hosted_of(inner)
 
 
 def _fee_of(kind: str) -> str | None:
@@ -185,8 +207,9 @@ def _fee_of(kind: str) -> str | None:
 
 
 def _calls_max(hosted: tuple[str, ...], said: int | None) -> int | None:
-    """None without a limit, or where a tool may cost any amount: an image, a container of a shell, a compaction."""
-    if said is None or said > TOOL_CALLS_MAX or any(_fee_of(kind) is None for kind in hosted):
+    """None without a limit (0 is the provider's to judge), or where a tool may cost any amount: an image, a container
+    of a shell, a compaction."""
+    if not said or said > TOOL_CALLS_MAX or any(_fee_of(kind) is None for kind in hosted):
         return None
     return said
 

@@ -53,3 +53,8 @@ class Seal:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return body
         return self.sealed(body, {member: getattr(said, member) for member in ID_MEMBERS})
+
+    def sealed_refusal(self, body: bytes, own: str) -> bytes:
+        """A provider's refusal in which the response `own` has its name. The same object where it is not spoken of."""
+        said = own.encode()
+        return body.replace(said, self._name(own).encode()) if said and said in body else body

@@ -27,8 +27,8 @@ from gateway.dialects.openai_responses.errors import error_event, failed_event, 
 from gateway.dialects.openai_responses.reply import finish_of, refuses, usage_of
 from gateway.dialects.sse import EventCutter, data_of, field_of
 
-_TELLING = ("response", "error", "refusal")
-"""Members that say more than a delta of text."""
+_TELLING = ("response", "error", "refusal", "response.refusal.delta")
+"""Members and kinds that say more than a delta of text."""
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _UNSUCCESSFUL = frozenset({"response.failed", "response.cancelled"})
 _LINE_ENDS = b"\r\n"

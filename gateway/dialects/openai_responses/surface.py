@@ -19,15 +19,17 @@ DIALECT = "openai_responses"
 
 
 class Responses(OpenAIEndpoint):
-    """POST /responses. `seal` is how its replies name ids to one caller; without it they pass as they are."""
+    """POST /responses. `seal` is how its replies name ids to one caller; without it they pass as they are. `previous`
+    is the provider's own id of the response that the call goes on from."""
 
-    __slots__ = ("_seal",)
+    __slots__ = ("_previous", "_seal")
     dialect = DIALECT
     limit_members = ("max_output_tokens",)
 
-    def __init__(self, name: str, upstream_path: str, seal: Seal | None = None) -> None:
+    def __init__(self, name: str, upstream_path: str, seal: Seal | None = None, previous: str = "") -> None:
         super().__init__(name, upstream_path)
         self._seal = seal
+        self._previous = previous
 
     def read_head(self, body: bytes) -> Head:
         return request.read_responses_head(body)
@@ -37,6 +39,11 @@ class Responses(OpenAIEndpoint):
 
     def caller_reply(self, body: bytes, head: Head, quirks: Quirks = PLAIN) -> bytes:
         return body if self._seal is None else self._seal.sealed_reply(body)
+
+    def caller_error(self, status: int, body: bytes) -> bytes:
+        """A refusal names the response it goes on from by the provider's id. No other id is named in it: an id in a
+        refusal may be one that the caller wrote there."""
+        return body if self._seal is None else self._seal.sealed_refusal(body, self._previous)
 
     def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
         members = open_object(body)
@@ -51,9 +58,9 @@ class Responses(OpenAIEndpoint):
 
     # ------------------------------------------------------------ core's StatefulSurface
 
-    def naming(self, name: Callable[[str], str]) -> Wire:
+    def naming(self, name: Callable[[str], str], previous: str = "") -> Wire:
         """This surface as a wire that says ids of responses as `name` does."""
-        return type(self)(self.name, self.upstream_path, Seal(name))
+        return type(self)(self.name, self.upstream_path, Seal(name), previous)
 
     def with_previous(self, body: bytes, upstream_id: str) -> bytes:
         """The body with the id of the response it goes on from, every other member as it came."""
@@ -62,7 +69,7 @@ class Responses(OpenAIEndpoint):
         return write_members(members)
 
     def kept(self, upstream_id: str, path: str, named: Callable[[str], str]) -> Surface:
-        return KeptResponse(upstream_id, path, named(upstream_id), Seal(named))
+        return KeptResponse(upstream_id, path, Seal(named))
 
 
 MEMBER = Responses("responses", "/responses")

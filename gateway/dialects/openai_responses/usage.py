@@ -148,6 +148,8 @@ def _fees(counts: Counts, tools: Fields, items: Iterable[Fields]) -> dict[Meter,
     kinds = [(word_of(item, "type"), item) for item in items]
     seen = sum(kind == "web_search_call" and _searched(item) for kind, item in kinds)
     containers = {word_of(item, "container_id") for kind, item in kinds if kind == "code_interpreter_call"}
+    shells = [fields_of(item.get("environment")) for kind, item in kinds if kind == "shell_call"]
+    containers |= {name for shell in shells if (name := word_of(shell, "container_id"))}  # none: the caller's own shell
     drawn = sum(kind == "image_generation_call" for kind, _ in kinds)
     found = {
         Meter.WEB_SEARCH: counts.count(searches, "num_requests") if searches else seen,

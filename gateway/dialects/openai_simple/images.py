@@ -13,6 +13,7 @@ import msgspec
 from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import BadRequest
 from gateway.core.quirks import PLAIN, Quirks
+from gateway.core.usage import Usage, UsageSource
 from gateway.dialects.json_body import open_object, text_of
 from gateway.dialects.openai_chat.reply import open_reply
 from gateway.dialects.openai_chat.request import NAME_CHARS_MAX, ModelName, read_typed, unknown_fields
@@ -31,6 +32,9 @@ _EXPECTED = {
     "stream": "false or null",
     "user": "a string or null",
 }
+
+_UNSEEN = Usage({}, UsageSource.ESTIMATED, fault="pictures that nobody has seen")
+"""What a reply that was lost has cost cannot be told: it is unpriced, not free."""
 
 
 class _Head(msgspec.Struct):
@@ -65,6 +69,7 @@ class ImageGenerations(OpenAIEndpoint):
             messages=1,
             text_bytes=len(body),
             unknown_fields=unknown_fields(members, _KNOWN),
+            own_usage=_UNSEEN,
         )
 
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:

@@ -45,6 +45,15 @@ things (`thinking_blocks`, `signature`, `encrypted_content`), packed where the d
 here between two calls, so `previous_response_id`, `conversation` and `background` need a provider that serves responses
 itself.
 
+What the provider's API would answer with an error, and means the same said otherwise, is said otherwise: schemas get
+what the other vendor demands, results of tools come first, texts of blanks are left out, long ids of users are hashed
+for OpenAI, a limit below 16 tokens is 16 for Responses, and cache markers stay away from sellers that do not know them.
+A conversation that the assistant begins gets a turn of the user before it for Anthropic. What the model was to see
+(images, files, kinds of content nobody knows here) is never left out: such a call is refused.
+
+`make test-recorded` translates recordings of real providers that other people's packages hold, with the official SDKs
+as judges; `make bench-translation` prints what an event costs.
+
 Codex names tools that run at OpenAI (`web_search`) in every turn: give a model of another vendor `on_unsupported: drop`
 for it.
 """

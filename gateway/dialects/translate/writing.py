@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -82,11 +82,31 @@ def refuse_choices(ask: Ask, dialect: str) -> None:
 
 def refuse_media(media: Media, dialect: str) -> BadRequest:
     """What is told of a part that the dialect has no words for."""
-    what = f"the provider's file {media.file_id}" if media.file_id else f"{media.kind} {media.media_type}".strip()
+    if media.file_id:
+        what, instead = f"the file {media.file_id} of another provider", " Send what is in it as base64."
+    elif media.url:
+        what, instead = f"the URL of a{'n' if media.kind[0] in 'ai' else ''} {media.kind}", " Send it as base64."
+    else:
+        what, instead = f"{media.kind} of the type {media.media_type}", ""
     return BadRequest(
-        f"The messages hold {what}, which cannot be sent to the provider of this model, which speaks {dialect}.",
+        f"The messages hold {what}, which cannot be sent to the provider of this model, which speaks {dialect}."
+        f"{instead}",
         param="messages",
     )
+
+
+def refuse_silence(messages: Sequence[object], dialect: str) -> None:
+    """Raises BadRequest where nothing is left to be said: empty messages are refused by most providers."""
+    if not messages:
+        raise BadRequest(
+            f"The messages say nothing that can be sent to the provider of this model, which speaks {dialect}.",
+            param="messages",
+        )
+
+
+def lost_parts(lost: Iterable[str]) -> Iterator[str]:
+    """Those of the lost members that the model was to see: an answer without them would be another one."""
+    return (name for name in lost if name.startswith(("messages.content.", "input.content.")))
 
 
 def arguments_object(use: ToolUse) -> msgspec.Raw:
