@@ -118,7 +118,7 @@ class Wire(Protocol):
 
     def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
         """The caller's body with a limit to the calls of tools that run at the provider, every other member as it came.
-        None where the dialect has no such member."""
+        None where the dialect has no such member, or the caller has said something in it."""
         ...
 
     def read_reply(self, body: bytes, quirks: Quirks = PLAIN) -> ReplyFacts:

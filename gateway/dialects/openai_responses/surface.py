@@ -8,7 +8,7 @@ from gateway.core.call import Head, ReplyFacts
 from gateway.core.errors import FaregateError
 from gateway.core.ports import StreamTap, Surface, Wire
 from gateway.core.quirks import PLAIN, Quirks
-from gateway.dialects.json_body import open_object, raw_json, write_members
+from gateway.dialects.json_body import is_null, open_object, raw_json, write_members
 from gateway.dialects.openai_chat.surface import OpenAIEndpoint
 from gateway.dialects.openai_responses import errors, reply, request
 from gateway.dialects.openai_responses.kept import KeptResponse
@@ -47,6 +47,8 @@ class Responses(OpenAIEndpoint):
 
     def with_tool_limit(self, body: bytes, calls: int) -> bytes | None:
         members = open_object(body)
+        if not is_null(members.get("max_tool_calls")):
+            return None  # what the caller says of it stands, also none at all
         members["max_tool_calls"] = raw_json(calls)
         return write_members(members)
 
