@@ -144,7 +144,9 @@ def test_tags_for_the_gateway_are_read_and_not_sent_on() -> None:
     assert RESPONSES.outgoing(plain, RESPONSES.read_head(plain), "m")[0] is plain
 
 
-@pytest.mark.parametrize(("said", "written"), [(b"", 5), (b',"max_tool_calls":null', 5), (b',"max_tool_calls":0', None)])
-def test_a_routes_limit_to_tool_calls_never_replaces_what_the_caller_says(said: bytes, written: int | None) -> None:
+@pytest.mark.parametrize(
+    ("said", "written"), [(b"", 5), (b',"max_tool_calls":null', 5), (b',"max_tool_calls":0', None)]
+)
+def test_a_routes_limit_to_tool_calls_replaces_nothing(said: bytes, written: int | None) -> None:
     limited = RESPONSES.with_tool_limit(b'{"model":"m","input":"hi"%b}' % said, 5)
     assert (None if limited is None else json.loads(limited)["max_tool_calls"]) == written
