@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -130,7 +131,13 @@ class Settings:
 
     @property
     def last_good_file(self) -> Path:
-        return self.run_dir / "config.msgpack"
+        """One for each database: what another one said last, also by a higher revision, says nothing of this one."""
+        if not self.database_url:
+            return self.run_dir / "config.msgpack"
+        address, _, options = self.database_url.rpartition("@")[2].partition("?")
+        named = [option for option in options.split("&") if option.startswith(("host=", "port="))]
+        place = hashlib.sha256("&".join((address, *sorted(named))).encode()).hexdigest()
+        return self.run_dir / f"config-{place[:12]}.msgpack"
 
     @property
     def checkpoint_file(self) -> Path:

@@ -116,3 +116,17 @@ def test_a_value_out_of_its_range_is_refused_with_the_range(name: str, text: str
 def test_a_misspelt_variable_is_told_with_what_it_may_have_been() -> None:
     found = unknown_variables({"FAREGATE_DURABILTY": "power", "FAREGATE_URL": "x", "FAREGATE_TEST_A": "", "HOME": "/"})
     assert found == {"FAREGATE_DURABILTY": "FAREGATE_DURABILITY"}
+
+
+def test_each_database_has_a_last_good_file_of_its_own(tmp_path: Path) -> None:
+    """Moved to another database, a server must not serve by the old one's revisions, nor change for a new password."""
+
+    def file(url: str) -> str:
+        return read_settings({"FAREGATE_DATA_DIR": str(tmp_path), "FAREGATE_DATABASE_URL": url}).last_good_file.name
+
+    here = file("postgresql://app:old@db.example/faregate?sslmode=verify-full")
+    assert here == file("postgresql://other:n%40w@db.example/faregate?sslmode=require")
+    others = {file(""), file("postgresql://app:old@db.example/two"), file("postgresql://app:old@db2.example/faregate")}
+    others.add(file("postgresql://app:old@/faregate?host=/run/postgresql"))
+    others.add(file("postgresql://app:old@/faregate?host=/run/other"))
+    assert len(others | {here}) == 6
