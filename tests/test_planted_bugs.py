@@ -65,8 +65,8 @@ BUGS = [
     Bug(
         "only the last usage of a message's stream",
         "dialects/anthropic_messages/stream.py",
-        "        self._usage_fields = merge_usage(self._usage_fields, fields)\n",
-        "        self._usage_fields = fields\n",
+        'known | fields if "iterations" in fields else merge_usage(known, fields)\n',
+        "fields\n",
         "tests/dialects/test_messages_stream.py::test_the_last_running_total_counts_and_what_it_leaves_out_stays",
     ),
     Bug(
@@ -85,9 +85,9 @@ BUGS = [
     ),
     Bug(
         "a response in the background for the price of its prompt",
-        "flow/settle.py",
-        "bound.input_bound, bound.output_bound\n",
-        "bound.input_bound, 0\n",
+        "flow/unread.py",
+        "Meter.OUTPUT: bound.output_bound}\n",
+        "Meter.OUTPUT: 1}\n",
         "tests/flow/test_flow_issued.py::test_a_response_in_the_background_counts_as_all_it_may_use",
     ),
     Bug(

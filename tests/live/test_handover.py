@@ -25,7 +25,7 @@ SLOW = {"x-sim-tokens": "100", "x-sim-token-interval-ms": "100"}
 
 
 class Load:
-    """Clients that call again and again on connections of theirs, and note what is not a whole answer."""
+    """Clients that call again and again on connections of theirs, and note what is wrong with an answer."""
 
     def __init__(self, server: Running, secret: str) -> None:
         self.answers = 0
@@ -40,10 +40,10 @@ class Load:
 
     async def _noted(self, client: object) -> None:
         try:
-            async for whole in client:  # type: ignore[attr-defined]
+            async for fault in client:  # type: ignore[attr-defined]
                 self.answers += 1
-                if not whole:
-                    self.faults.append("an answer was not whole")
+                if fault:
+                    self.faults.append(fault)
                 if self._stop.is_set():
                     return
         except Exception as error:  # whatever a client can see is the result
@@ -55,10 +55,12 @@ class Load:
             while True:
                 writer.write(chat_request(secret, STREAM if stream else BODY, {"x-sim-tokens": "5"}))
                 status, headers = parse_head(await reader.readuntil(b"\r\n\r\n"))
-                if stream:
-                    yield status == 200 and b"data: [DONE]" in await reader.readuntil(b"\r\n0\r\n\r\n")
+                if stream and status == 200:
+                    said = await reader.readuntil(b"\r\n0\r\n\r\n")
+                    yield "" if b"data: [DONE]" in said else f"a stream was not whole: {said[-300:]!r}"
                 else:
-                    yield status == 200 and await reader.readexactly(int(headers["content-length"]))
+                    said = await reader.readexactly(int(headers["content-length"]))
+                    yield "" if status == 200 and said else f"{status}: {said[:300]!r}"
                 await asyncio.sleep(0.02)
         finally:
             writer.close()
@@ -67,7 +69,7 @@ class Load:
         async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key=secret, max_retries=0) as client:
             while True:
                 answer = await client.chat.completions.create(**BODY)  # type: ignore[call-overload]
-                yield answer.choices[0].finish_reason
+                yield "" if answer.choices[0].finish_reason else "an answer without an end"
                 await asyncio.sleep(0.02)
 
 
