@@ -23,6 +23,7 @@ from gateway.system import (
     say_prepared,
     say_ready,
 )
+from gateway.vault.configuration import freeze_heap
 
 DESK_DRAIN_S = 5.0
 SWITCH_S = 0.001
@@ -45,6 +46,7 @@ async def run_worker(settings: Settings) -> None:
     listener = inherited_listener()
     sys.setswitchinterval(SWITCH_S)
     parts = create_worker(settings)
+    freeze_heap()  # the configuration was frozen when it was loaded; what was imported and wired since lives as long
     worker = parts.worker
 
     def hand_over() -> bool:
